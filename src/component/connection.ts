@@ -1,0 +1,37 @@
+import type { Context } from "./context.ts";
+import type { EmbeddedBroker } from "./embedded.ts";
+
+/** Something a topology needs to exist before it runs: a topic, a queue, an exchange. */
+export interface Requirement {
+  /** "topic", "queue", "exchange", "file". */
+  readonly kind: string;
+  readonly name: string;
+  /** Whether the source or sink reads from it or writes to it. */
+  readonly role: "source" | "sink";
+  /** Where the topology file asks for it: "orders.ts:12". */
+  readonly at: string;
+}
+
+/** A requirement that the broker does not meet, with what to do. */
+export interface Unmet {
+  readonly requirement: Requirement;
+  readonly problem: string;
+  readonly remedy: string;
+}
+
+/**
+ * A connector bound to its settings: one cluster or broker. Sources and sinks are made from it and share it.
+ * Making one opens nothing.
+ */
+export interface Connection {
+  /** "kafka", "rabbitmq", "file". */
+  readonly connector: string;
+  /** Where it leads, without secrets: "127.0.0.1:9092". */
+  readonly address: string;
+  /** The in-process stand-in of this connection in a run on embedded brokers; undefined where none is needed. */
+  embedded(context: Context): EmbeddedBroker | undefined;
+  /** Asks the broker which requirements it does not meet. Errors thrown: class network or application. */
+  verify(context: Context, requirements: readonly Requirement[]): Promise<readonly Unmet[]>;
+  /** Creates what is missing, with the declared or the broker's default settings; returns what it made. */
+  create(context: Context, requirements: readonly Requirement[]): Promise<readonly Requirement[]>;
+}

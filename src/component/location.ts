@@ -1,0 +1,32 @@
+import { fileURLToPath } from "node:url";
+
+/** A place in a topology file. */
+export interface Location {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+}
+
+/** The folder this package's code runs from: frames inside it are ours, not the author's. */
+const own = new URL("../", import.meta.url).href;
+const frame = /\(?((?:file:\/\/|\/|[A-Za-z]:\\)[^()]*?):(\d+):(\d+)\)?$/;
+
+/**
+ * The first place on the call stack that is neither in this package nor in Node: the line of the topology file
+ * that called. Undefined when there is none. Tests of the package itself count as callers.
+ */
+export function callerLocation(): Location | undefined {
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 30;
+  const stack = new Error().stack ?? "";
+  Error.stackTraceLimit = limit;
+  for (const line of stack.split("\n").slice(1)) {
+    const match = frame.exec(line.trim());
+    if (match === null) continue;
+    const [, place, row, column] = match;
+    const url = place!.startsWith("file:") ? place! : `file://${place!}`;
+    if ((url.startsWith(own) && !url.includes(".test.ts")) || place!.startsWith("node:")) continue;
+    return { file: fileURLToPath(url.split("?")[0]!), line: Number(row), column: Number(column) };
+  }
+  return undefined;
+}

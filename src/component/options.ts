@@ -1,0 +1,187 @@
+import { Ajv, type ErrorObject } from "ajv";
+
+/** JSON Schema (draft-07) of a component's options; functions are checked by the keyword `isFunction: true`. */
+export type OptionsSchema = Readonly<Record<string, unknown>>;
+
+/** One mistake in the options of a component. */
+export interface OptionProblem {
+  /** From the table in errors.ts. */
+  readonly code: string;
+  /** What is wrong, naming the option. */
+  readonly message: string;
+  /** What to do. */
+  readonly remedy: string;
+}
+
+const ajv = new Ajv({ allErrors: true, strict: true, ownProperties: true, allowUnionTypes: true });
+ajv.addKeyword({
+  keyword: "isFunction",
+  validate: (wanted: boolean, value: unknown) => (typeof value === "function") === wanted,
+});
+ajv.addKeyword({
+  keyword: "isDuration",
+  schemaType: "boolean",
+  validate: (_: boolean, value: unknown) => parseDuration(value) !== undefined,
+});
+ajv.addKeyword({
+  keyword: "isSize",
+  schemaType: "boolean",
+  validate: (_: boolean, value: unknown) => parseSize(value) !== undefined,
+});
+const compiled = new WeakMap<OptionsSchema, ReturnType<typeof ajv.compile>>();
+
+/** Checks options against their schema; returns every mistake, an empty array when there is none. */
+export function optionProblems(owner: string, schema: OptionsSchema, options: unknown): OptionProblem[] {
+  let validate = compiled.get(schema);
+  if (validate === undefined) {
+    validate = ajv.compile(schema);
+    compiled.set(schema, validate);
+  }
+  if (validate(options)) return [];
+  const errors = validate.errors ?? [];
+  const problems = errors
+    .filter((error) => error.keyword !== "anyOf" && error.keyword !== "oneOf" && error.keyword !== "if")
+    .map((error) => describe(owner, schema, error));
+  return problems.length > 0
+    ? dedupe(problems)
+    : errors.slice(0, 1).map((error) => describe(owner, schema, error));
+}
+
+function dedupe(problems: readonly OptionProblem[]): OptionProblem[] {
+  const seen = new Map(problems.map((problem) => [problem.message, problem]));
+  return [...seen.values()];
+}
+
+function describe(owner: string, schema: OptionsSchema, error: ErrorObject): OptionProblem {
+  const path = error.instancePath.slice(1).replaceAll("/", ".");
+  const params = error.params as Record<string, unknown>;
+  if (error.keyword === "additionalProperties") {
+    const unknown = String(params.additionalProperty);
+    const known = Object.keys((error.parentSchema?.properties ?? schema.properties ?? {}) as object);
+    const near = nearest(unknown, known);
+    return {
+      code: "option-unknown",
+      message: `${owner} has no option "${path === "" ? "" : `${path}.`}${unknown}"`,
+      remedy: near === undefined ? `use one of: ${known.join(", ")}` : `did you mean "${near}"?`,
+    };
+  }
+  if (error.keyword === "required") {
+    const missing = `${path === "" ? "" : `${path}.`}${String(params.missingProperty)}`;
+    return {
+      code: "option-missing",
+      message: `${owner} needs the option "${missing}"`,
+      remedy: `add ${missing}`,
+    };
+  }
+  const about = path === "" ? owner : `${owner}: "${path}"`;
+  switch (error.keyword) {
+    case "isFunction":
+      return { code: "option-invalid", message: `${about} must be a function`, remedy: "give a function" };
+    case "isDuration":
+      return {
+        code: "option-invalid",
+        message: `${about} is not a duration`,
+        remedy: 'give milliseconds or text such as "250ms", "10s", "5m", "2h"; at most 24 days',
+      };
+    case "isSize":
+      return {
+        code: "option-invalid",
+        message: `${about} is not a size in bytes`,
+        remedy: 'give a whole number of bytes or text such as "64KiB", "1MiB"',
+      };
+    case "enum": {
+      const allowed = (params.allowedValues as unknown[]).map(String);
+      const near = typeof error.data === "string" ? nearest(error.data, allowed) : undefined;
+      return {
+        code: "option-invalid",
+        message: `${about} must be one of ${allowed.join(", ")}`,
+        remedy: near === undefined ? `use one of: ${allowed.join(", ")}` : `did you mean "${near}"?`,
+      };
+    }
+    default:
+      return {
+        code: "option-invalid",
+        message: `${about} ${error.message ?? "is not valid"}`,
+        remedy: "see the component's options",
+      };
+  }
+}
+
+/** The known name that `word` was most likely meant to be, if any is near. */
+export function nearest(word: string, known: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const candidate of known) {
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/** Milliseconds, or text with a unit: "250ms", "10s", "5m", "2h", "7d". */
+export type Duration = number | string;
+
+/** Longer than this a Node timer fires at once (2³¹−1 ms, 24.8 days). */
+const longestDuration = 2 ** 31 - 1;
+const durationUnits = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** A duration in milliseconds, or undefined when it is none or longer than a timer can wait. */
+export function parseDuration(duration: unknown): number | undefined {
+  let value = Number.NaN;
+  if (typeof duration === "number") value = duration;
+  else if (typeof duration === "string") {
+    const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(duration.trim());
+    if (match !== null) value = Number(match[1]) * durationUnits[match[2] as keyof typeof durationUnits];
+  }
+  return value >= 0 && value <= longestDuration ? value : undefined;
+}
+
+/** Bytes, or text with a unit: "512B", "64KiB", "1MiB", "1GiB" (powers of 1024) or "64kB", "1MB" (powers of 1000). */
+export type Size = number | string;
+
+const sizeUnits: Readonly<Record<string, number>> = {
+  B: 1,
+  kB: 1e3,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+};
+
+/** A size in bytes, or undefined when it is none. */
+export function parseSize(size: unknown): number | undefined {
+  let value = Number.NaN;
+  if (typeof size === "number") value = size;
+  else if (typeof size === "string") {
+    const match = /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/.exec(size.trim());
+    if (match !== null) value = Number(match[1]) * (sizeUnits[match[2]!] ?? Number.NaN);
+  }
+  return Number.isSafeInteger(Math.round(value)) && value >= 0 ? Math.round(value) : undefined;
+}
+
+/** A duration that was checked before: milliseconds, or `fallback` when it is undefined. */
+export function milliseconds(duration: Duration | undefined, fallback: number): number {
+  return duration === undefined ? fallback : (parseDuration(duration) ?? fallback);
+}
+
+/** A size that was checked before: bytes, or `fallback` when it is undefined. */
+export function byteCount(size: Size | undefined, fallback: number): number {
+  return size === undefined ? fallback : (parseSize(size) ?? fallback);
+}

@@ -1,0 +1,58 @@
+import type { Batch, Destination } from "../message/batch.ts";
+import type { Chunk } from "../message/chunk.ts";
+import type { Connection } from "./connection.ts";
+import type { Context, Time } from "./context.ts";
+import type { Failure } from "./failure.ts";
+import type { OptionProblem } from "./options.ts";
+
+/** Facts about a sink, as data. */
+export interface SinkCapabilities {
+  /** `always`: a batch is stored whole and after the one before; `unlessRefused`: a refused message can arrive after later ones. */
+  readonly order: "always" | "unlessRefused";
+  /** It stores a whole batch as one unit, compressed as one (a Kafka record batch). */
+  readonly batches: boolean;
+}
+
+/** A sink as a topology declares it. */
+export interface Sink {
+  readonly kind: "sink";
+  readonly type: string;
+  readonly name: string;
+  readonly connection: Connection;
+  readonly capabilities: SinkCapabilities;
+  readonly problems: readonly OptionProblem[];
+  /** Topics, queues, exchanges or files it writes to. */
+  readonly targets: readonly string[];
+  open(context: Context): Promise<SinkSession>;
+}
+
+/** One message that the sink will never take, and why. The fault is the message's own. */
+export interface Refusal {
+  /** Index in the batch. */
+  readonly entry: number;
+  readonly failure: Failure;
+}
+
+export interface SinkStatus {
+  readonly ready: boolean;
+  readonly reason?: string;
+  readonly lastErrors: readonly { readonly message: string; readonly at: number }[];
+}
+
+/**
+ * An opened sink. Retry lives in here: the session keeps the encoded bytes, sends the batches of one
+ * destination in the order of `write` with at most one outstanding, and resends for as long as the fault is
+ * not a message's own. Calls of `write` may overlap.
+ */
+export interface SinkSession {
+  /** Where message `index` of the chunk goes: the same object each time for the same destination. */
+  destinationOf(chunk: Chunk, index: number): Destination;
+  /**
+   * Writes a batch. Settles each message `delivered` as the destination acknowledges it, and resolves when
+   * all are either settled or refused for good. Rejects only for class system, and when the run is aborted.
+   */
+  write(batch: Batch): Promise<readonly Refusal[]>;
+  /** Disconnects; done or given up by `deadline`. */
+  close(deadline: Time): Promise<void>;
+  status(): SinkStatus;
+}

@@ -1,0 +1,131 @@
+import type { Bytes, Chunk } from "./chunk.ts";
+import type { Outcome } from "./outcome.ts";
+import type { Headers } from "./records.ts";
+
+/** What a batch goes to: a Kafka partition, an exchange and routing key, a file. One object per destination, compared by identity. */
+export interface Destination {
+  /** For logs, errors and status: "orders.accepted/3". */
+  readonly name: string;
+}
+
+export const codecs = ["none", "gzip", "snappy", "lz4", "zstd"] as const;
+export type Codec = (typeof codecs)[number];
+
+/**
+ * How a sink without a batch format of its own applies a codec: to each payload by itself, or to one payload
+ * that frames the whole batch. Kafka ignores it: its record batch is compressed as one.
+ */
+export type Framing = "record" | "batch";
+
+/**
+ * Messages of any lanes that a sink writes together to one destination, in order. They have been taken out of
+ * their chunks; the batch answers for their outcomes.
+ */
+export class Batch {
+  readonly destination: Destination;
+  /** Opened at this time of the monotonic clock (ms), when its first message came. */
+  readonly openedAt: number;
+  codec: Codec = "none";
+  framing: Framing = "record";
+  #chunks: Chunk[] = [];
+  #indexes: number[] = [];
+  #bytes = 0;
+  #deferred: Uint8Array | undefined;
+
+  constructor(destination: Destination, openedAt: number) {
+    this.destination = destination;
+    this.openedAt = openedAt;
+  }
+
+  get length(): number {
+    return this.#chunks.length;
+  }
+
+  /** Keys and payloads, in bytes, before compression. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Takes message `index` out of its chunk and adds it here. */
+  add(chunk: Chunk, index: number): void {
+    chunk.takeOut(index);
+    this.#chunks.push(chunk);
+    this.#indexes.push(index);
+    this.#bytes += chunk.payloadSize(index);
+  }
+
+  chunk(entry: number): Chunk {
+    return this.#chunks[entry]!;
+  }
+
+  /** The entry's index in its chunk. */
+  index(entry: number): number {
+    return this.#indexes[entry]!;
+  }
+
+  key(entry: number): Buffer | null {
+    return this.#chunks[entry]!.key(this.#indexes[entry]!);
+  }
+
+  value(entry: number): unknown {
+    return this.#chunks[entry]!.value(this.#indexes[entry]!);
+  }
+
+  payload(entry: number): Bytes {
+    return this.#chunks[entry]!.payload(this.#indexes[entry]!);
+  }
+
+  headers(entry: number): Headers {
+    return this.#chunks[entry]!.headers(this.#indexes[entry]!);
+  }
+
+  timestamp(entry: number): number {
+    return this.#chunks[entry]!.timestamp(this.#indexes[entry]!);
+  }
+
+  settle(entry: number, outcome: Outcome): void {
+    if (this.#deferred !== undefined) {
+      if (this.#deferred[entry] === 0) this.#deferred[entry] = outcome;
+      return;
+    }
+    this.#chunks[entry]!.settle(this.#indexes[entry]!, outcome);
+  }
+
+  settleAll(outcome: Outcome): void {
+    for (let entry = 0; entry < this.#chunks.length; entry++) this.settle(entry, outcome);
+  }
+
+  /** Keeps outcomes back until {@link release}, for a caller that must do something durable first. */
+  defer(): void {
+    this.#deferred ??= new Uint8Array(this.#chunks.length);
+  }
+
+  /** Passes on the outcomes kept back by {@link defer}. */
+  release(): void {
+    const outcomes = this.#deferred;
+    if (outcomes === undefined) return;
+    this.#deferred = undefined;
+    for (let entry = 0; entry < outcomes.length; entry++) {
+      if (outcomes[entry] !== 0) this.settle(entry, outcomes[entry] as Outcome);
+    }
+  }
+
+  /** Lets go of a lane whose epoch has ended; returns how many entries went. Its messages are `returned` already. */
+  drop(gone: (chunk: Chunk) => boolean): number {
+    const chunks: Chunk[] = [];
+    const indexes: number[] = [];
+    let bytes = 0;
+    for (let entry = 0; entry < this.#chunks.length; entry++) {
+      const chunk = this.#chunks[entry]!;
+      if (gone(chunk)) continue;
+      chunks.push(chunk);
+      indexes.push(this.#indexes[entry]!);
+      bytes += chunk.payloadSize(this.#indexes[entry]!);
+    }
+    const dropped = this.#chunks.length - chunks.length;
+    this.#chunks = chunks;
+    this.#indexes = indexes;
+    this.#bytes = bytes;
+    return dropped;
+  }
+}

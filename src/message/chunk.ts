@@ -1,0 +1,198 @@
+import type { Lane, LaneOrigin } from "./lane.ts";
+import { Outcome, type Settler } from "./outcome.ts";
+import type { Headers, Records } from "./records.ts";
+
+/** One message, made only where author code asks for one. Treat it as read-only: branches share its value. */
+export interface Message<T = unknown> {
+  readonly key: Buffer | null;
+  readonly value: T;
+  readonly headers: Headers;
+  /** Milliseconds since 1970. */
+  readonly timestamp: number;
+  readonly origin: LaneOrigin & { readonly position: number };
+}
+
+/** A message's value before `decode` and after `encode`: its bytes, or null for a tombstone. */
+export type Bytes = Buffer | null;
+
+/**
+ * Messages of one lane travelling together, by column. A chunk belongs to whoever holds it: an operator writes
+ * the columns in place and passes the same object on. `records` are the messages as fetched and are never
+ * written; a column that is undefined means "as fetched".
+ *
+ * `state[i]` is 1 while message `i` travels with this chunk. An operator that settles it, rejects it or keeps
+ * it back clears the state, and everyone downstream passes it by.
+ */
+export class Chunk<T = unknown> {
+  readonly lane: Lane;
+  readonly owner: Settler;
+  /** The owner's number of message 0. */
+  readonly first: number;
+  readonly length: number;
+  readonly records: Records;
+  /** The index in `records` of message 0. */
+  readonly from: number;
+  readonly state: Uint8Array;
+  /** Decoded values. */
+  values: T[] | undefined = undefined;
+  /** Keys given by `key`. */
+  keys: (Buffer | null)[] | undefined = undefined;
+  /** Bytes to write, where they are no longer the fetched ones. */
+  payloads: Bytes[] | undefined = undefined;
+  /** Headers given on the way. */
+  headerColumn: Headers[] | undefined = undefined;
+  #live: number;
+
+  constructor(lane: Lane, owner: Settler, first: number, length: number, records: Records, from: number) {
+    this.lane = lane;
+    this.owner = owner;
+    this.first = first;
+    this.length = length;
+    this.records = records;
+    this.from = from;
+    this.state = new Uint8Array(length).fill(1);
+    this.#live = length;
+  }
+
+  /** How many messages still travel with the chunk. */
+  get live(): number {
+    return this.#live;
+  }
+
+  value(index: number): T {
+    return this.values === undefined
+      ? (this.records.value(this.from + index) as T)
+      : (this.values[index] as T);
+  }
+
+  key(index: number): Buffer | null {
+    return this.keys === undefined ? this.records.key(this.from + index) : this.keys[index]!;
+  }
+
+  /** The bytes a sink writes. */
+  payload(index: number): Bytes {
+    return this.payloads === undefined ? this.records.value(this.from + index) : this.payloads[index]!;
+  }
+
+  headers(index: number): Headers {
+    return this.headerColumn === undefined
+      ? this.records.headers(this.from + index)
+      : this.headerColumn[index]!;
+  }
+
+  timestamp(index: number): number {
+    return this.records.timestamp(this.from + index);
+  }
+
+  position(index: number): number {
+    return this.records.position(this.from + index);
+  }
+
+  /** Bytes a sink would write for this message: key and payload, headers left out. */
+  payloadSize(index: number): number {
+    return (this.key(index)?.length ?? 0) + (this.payload(index)?.length ?? 0);
+  }
+
+  message(index: number): Message<T> {
+    return {
+      key: this.key(index),
+      value: this.value(index),
+      headers: this.headers(index),
+      timestamp: this.timestamp(index),
+      origin: { ...this.lane.origin, position: this.position(index) },
+    };
+  }
+
+  /** The message no longer travels with this chunk; whoever took it out settles it later. */
+  takeOut(index: number): void {
+    if (this.state[index] === 0) return;
+    this.state[index] = 0;
+    this.#live--;
+  }
+
+  /** Gives the message its outcome, and takes it out. */
+  settle(index: number, outcome: Outcome): void {
+    this.takeOut(index);
+    this.owner.settle(this.first + index, outcome);
+  }
+
+  /** A chunk of message `index` alone, travelling again by itself, with the columns it has now. */
+  single(index: number): Chunk<T> {
+    const alone = new Chunk<T>(this.lane, this.owner, this.first + index, 1, this.records, this.from + index);
+    if (this.values !== undefined) alone.values = [this.values[index] as T];
+    if (this.keys !== undefined) alone.keys = [this.keys[index]!];
+    if (this.payloads !== undefined) alone.payloads = [this.payloads[index]!];
+    if (this.headerColumn !== undefined) alone.headerColumn = [this.headerColumn[index]!];
+    return alone;
+  }
+
+  /** A copy of the columns for one branch of a fan-out; `owner` hears its outcomes under this chunk's indexes. */
+  branch(owner: Settler): Chunk<T> {
+    return this.#copy(owner, 0);
+  }
+
+  /** A copy of the columns with the same owner, for a route: each message must go on in one of the copies only. */
+  share(): Chunk<T> {
+    return this.#copy(this.owner, this.first);
+  }
+
+  #copy(owner: Settler, first: number): Chunk<T> {
+    const copy = new Chunk<T>(this.lane, owner, first, this.length, this.records, this.from);
+    copy.state.set(this.state);
+    copy.#live = this.#live;
+    copy.values = this.values?.slice();
+    copy.keys = this.keys?.slice();
+    copy.payloads = this.payloads?.slice();
+    copy.headerColumn = this.headerColumn?.slice();
+    return copy;
+  }
+}
+
+/**
+ * Settles each message of a chunk once all its branches have, with the worst of their outcomes. The chunk's
+ * copies for the branches come from {@link Chunk.branch} with this as their owner.
+ */
+export class Fork implements Settler {
+  readonly #chunk: Chunk;
+  readonly #open: Uint8Array;
+  readonly #worst: Uint8Array;
+
+  constructor(chunk: Chunk, branches: number) {
+    this.#chunk = chunk;
+    this.#open = new Uint8Array(chunk.length).fill(branches);
+    this.#worst = new Uint8Array(chunk.length);
+  }
+
+  settle(index: number, outcome: Outcome): void {
+    if (this.#open[index] === 0) return;
+    if (outcome > this.#worst[index]!) this.#worst[index] = outcome;
+    if (--this.#open[index]! > 0) return;
+    this.#chunk.settle(index, this.#worst[index] as Outcome);
+  }
+}
+
+/**
+ * Settles a parent message once all its children have, with the worst of their outcomes. Child number `i`
+ * belongs to the chunk it was made for, which has this as its owner.
+ */
+export class Split implements Settler {
+  readonly #chunk: Chunk;
+  readonly #parent: number;
+  readonly #settled: Uint8Array;
+  #open: number;
+  #worst: Outcome = Outcome.filtered;
+
+  constructor(chunk: Chunk, parent: number, children: number) {
+    this.#chunk = chunk;
+    this.#parent = parent;
+    this.#open = children;
+    this.#settled = new Uint8Array(children);
+  }
+
+  settle(child: number, outcome: Outcome): void {
+    if (this.#settled[child] !== 0) return;
+    this.#settled[child] = outcome;
+    if (outcome > this.#worst) this.#worst = outcome;
+    if (--this.#open === 0) this.#chunk.settle(this.#parent, this.#worst);
+  }
+}
