@@ -161,13 +161,14 @@ export class Fork implements Settler {
     this.#chunk = chunk;
     this.#open = new Uint8Array(chunk.length).fill(branches);
     this.#worst = new Uint8Array(chunk.length);
+    chunk.lane.ledger.branched(chunk.lane, chunk.live * (branches - 1));
   }
 
   settle(index: number, outcome: Outcome): void {
     if (this.#open[index] === 0) return;
     if (outcome > this.#worst[index]!) this.#worst[index] = outcome;
-    if (--this.#open[index]! > 0) return;
-    this.#chunk.settle(index, this.#worst[index] as Outcome);
+    if (--this.#open[index]! > 0) this.#chunk.lane.ledger.branched(this.#chunk.lane, -1);
+    else this.#chunk.settle(index, this.#worst[index] as Outcome);
   }
 }
 
@@ -187,12 +188,14 @@ export class Split implements Settler {
     this.#parent = parent;
     this.#open = children;
     this.#settled = new Uint8Array(children);
+    chunk.lane.ledger.branched(chunk.lane, children - 1);
   }
 
   settle(child: number, outcome: Outcome): void {
     if (this.#settled[child] !== 0) return;
     this.#settled[child] = outcome;
     if (outcome > this.#worst) this.#worst = outcome;
-    if (--this.#open === 0) this.#chunk.settle(this.#parent, this.#worst);
+    if (--this.#open > 0) this.#chunk.lane.ledger.branched(this.#chunk.lane, -1);
+    else this.#chunk.settle(this.#parent, this.#worst);
   }
 }

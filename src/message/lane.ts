@@ -15,6 +15,8 @@ export interface LaneOrigin {
 export interface Ledger {
   taken(lane: Lane, count: number, bytes: number): void;
   settled(lane: Lane, outcome: Outcome, bytes: number): void;
+  /** A message goes on in `more` further parts (branches, children); negative as parts before the last one settle. */
+  branched(lane: Lane, more: number): void;
 }
 
 export interface LaneOptions {

@@ -13,6 +13,8 @@ const stalledAfter = 5_000;
 interface Progress {
   passed: number;
   since: number;
+  /** Parts in flight beyond one for each message. */
+  extra: number;
 }
 
 /**
@@ -96,10 +98,11 @@ export class Credit implements Ledger {
   }
 
   open(lane: Lane): void {
-    this.#lanes.set(lane, { passed: 0, since: this.#clock.now() });
+    this.#lanes.set(lane, { passed: 0, since: this.#clock.now(), extra: 0 });
   }
 
   close(lane: Lane): void {
+    this.#parts -= this.#lanes.get(lane)?.extra ?? 0;
     this.#lanes.delete(lane);
     this.#freed();
   }
@@ -156,8 +159,10 @@ export class Credit implements Ledger {
     this.#freed();
   }
 
-  /** A message went on in `more` further branches; negative when a branch ended before the message did. */
-  branched(more: number): void {
+  branched(lane: Lane, more: number): void {
+    const progress = this.#lanes.get(lane);
+    if (progress === undefined) return;
+    progress.extra += more;
     this.#parts += more;
     if (more < 0) this.#quiet();
   }

@@ -88,6 +88,7 @@ export class OperatorBed {
         ledger: {
           taken: () => {},
           settled: () => {},
+          branched: () => {},
         },
       });
       const settle = lane.settle.bind(lane);
