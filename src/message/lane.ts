@@ -108,6 +108,11 @@ export class Lane implements Settler {
     return this.#head < this.#tail ? this.#positions[this.#head & this.#mask]! : this.#next;
   }
 
+  /** The position after the newest message taken in, gaps skipped: where reading goes on. */
+  get position(): number {
+    return this.#next;
+  }
+
   /** How many messages the checkpoint has passed: tells whether it moves. */
   get passed(): number {
     return this.#head;

@@ -1,0 +1,203 @@
+import {
+  byteCount,
+  type Duration,
+  milliseconds,
+  type OptionsSchema,
+  type Size,
+} from "../../component/options.ts";
+import type { CreditOptions } from "../../component/source.ts";
+
+/** How to reach a cluster. */
+export interface KafkaOptions {
+  /** Addresses to begin with, comma-separated or as a list: "127.0.0.1:9092". */
+  readonly brokers: string | readonly string[];
+  /** How this client names itself to the brokers. Default "millrace". */
+  readonly clientId?: string;
+  /** The client library underneath. Default "kafkajs". `--embedded` overrides it. */
+  readonly driver?: "kafkajs" | "embedded";
+  /** TLS. Default off. `true` trusts the system's authorities. */
+  readonly tls?: boolean | KafkaTls;
+  /** Authentication. PLAIN without TLS is refused except on loopback. */
+  readonly sasl?: KafkaSasl;
+  /** Longest wait for a connection. Default "5s". */
+  readonly connectTimeout?: Duration;
+  /** Longest wait for an answer. Default "30s". */
+  readonly requestTimeout?: Duration;
+}
+
+export interface KafkaTls {
+  /** PEM text of the authorities to trust. */
+  readonly ca?: string;
+  /** PEM text of the client's certificate and key, both or neither. */
+  readonly cert?: string;
+  readonly key?: string;
+  readonly passphrase?: string;
+  readonly servername?: string;
+  /** Accepts any certificate: for tests only; warned of at every start. */
+  readonly insecureSkipVerify?: boolean;
+}
+
+export interface KafkaSasl {
+  readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512";
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface KafkaSourceOptions {
+  readonly topics: readonly string[];
+  /** Consumer group: members share the partitions, and its committed offsets are the checkpoint. */
+  readonly group: string;
+  /** Most messages in flight at once. Default 10,000. More hides latency, and a crash replays more. */
+  readonly credit?: number;
+  /** Most bytes in flight at once, before decoding. Default "16MiB". */
+  readonly creditBytes?: Size;
+  /** Most messages of one partition between its checkpoint and the newest. Default 4 × credit. */
+  readonly span?: number;
+  /** Most messages in one chunk. Default 500. */
+  readonly chunk?: number;
+  /** How often offsets are committed. Default "1s": a crash replays up to that much more. */
+  readonly commitInterval?: Duration;
+  /** How long the group waits for a member that went silent. Default "30s". */
+  readonly sessionTimeout?: Duration;
+  /** How long the group waits for members to rejoin. Default "60s". */
+  readonly rebalanceTimeout?: Duration;
+  /** Default "3s". */
+  readonly heartbeatInterval?: Duration;
+  /** Most bytes of one partition in one fetch. Default "1MiB"; as much may wait for credit. */
+  readonly maxBytesPerPartition?: Size;
+  /** Longest a fetch waits for data. Default "500ms". */
+  readonly maxWait?: Duration;
+  /**
+   * When the committed offset is no longer in the log (retention passed it, the topic was made anew): read on
+   * from the `earliest` message, loudly and counted, or `fail` the run. Default "earliest".
+   */
+  readonly onOffsetOutOfRange?: "earliest" | "fail";
+}
+
+export interface KafkaSinkOptions {
+  readonly topic: string;
+  /** How a key chooses its partition. Default "murmur2", as Java's clients do; "crc32" as librdkafka's do. */
+  readonly partitioner?: "murmur2" | "crc32";
+  /** Partitions when `--create` or `--embedded` makes the topic. Default 4 embedded, the broker's default else. */
+  readonly partitions?: number;
+  /** Replicas when `--create` makes the topic. Default: the broker's. */
+  readonly replicationFactor?: number;
+  /** Longest wait between attempts to write. Default "5s"; attempts never end. */
+  readonly maxBackoff?: Duration;
+}
+
+/** {@link KafkaOptions} with every default filled in. */
+export interface KafkaSettings {
+  readonly brokers: readonly string[];
+  readonly clientId: string;
+  readonly tls: KafkaTls | undefined;
+  readonly sasl: KafkaSasl | undefined;
+  readonly connectTimeout: number;
+  readonly requestTimeout: number;
+}
+
+const name = { type: "string", minLength: 1 } as const;
+const duration = { isDuration: true } as const;
+const size = { isSize: true } as const;
+
+export const kafkaSchema: OptionsSchema = {
+  type: "object",
+  required: ["brokers"],
+  additionalProperties: false,
+  properties: {
+    brokers: { anyOf: [name, { type: "array", minItems: 1, items: name }] },
+    clientId: name,
+    driver: { enum: ["kafkajs", "embedded"] },
+    tls: {
+      anyOf: [
+        { type: "boolean" },
+        {
+          type: "object",
+          additionalProperties: false,
+          properties: {
+            ca: name,
+            cert: name,
+            key: name,
+            passphrase: { type: "string" },
+            servername: name,
+            insecureSkipVerify: { type: "boolean" },
+          },
+          dependentRequired: { cert: ["key"], key: ["cert"] },
+        },
+      ],
+    },
+    sasl: {
+      type: "object",
+      required: ["mechanism", "username", "password"],
+      additionalProperties: false,
+      properties: {
+        mechanism: { enum: ["plain", "scram-sha-256", "scram-sha-512"] },
+        username: name,
+        password: { type: "string" },
+      },
+    },
+    connectTimeout: duration,
+    requestTimeout: duration,
+  },
+};
+
+export const kafkaSourceSchema: OptionsSchema = {
+  type: "object",
+  required: ["topics", "group"],
+  additionalProperties: false,
+  properties: {
+    topics: { type: "array", minItems: 1, uniqueItems: true, items: name },
+    group: name,
+    credit: { type: "integer", minimum: 1, maximum: 1_000_000 },
+    creditBytes: size,
+    span: { type: "integer", minimum: 1 },
+    chunk: { type: "integer", minimum: 1, maximum: 100_000 },
+    commitInterval: duration,
+    sessionTimeout: duration,
+    rebalanceTimeout: duration,
+    heartbeatInterval: duration,
+    maxBytesPerPartition: size,
+    maxWait: duration,
+    onOffsetOutOfRange: { enum: ["earliest", "fail"] },
+  },
+};
+
+export const kafkaSinkSchema: OptionsSchema = {
+  type: "object",
+  required: ["topic"],
+  additionalProperties: false,
+  properties: {
+    topic: name,
+    partitioner: { enum: ["murmur2", "crc32"] },
+    partitions: { type: "integer", minimum: 1, maximum: 100_000 },
+    replicationFactor: { type: "integer", minimum: 1, maximum: 32_767 },
+    maxBackoff: duration,
+  },
+};
+
+export function kafkaSettings(options: KafkaOptions): KafkaSettings {
+  const brokers = typeof options.brokers === "string" ? options.brokers.split(",") : [...options.brokers];
+  return {
+    brokers: brokers.map((broker) => broker.trim()).filter((broker) => broker !== ""),
+    clientId: options.clientId ?? "millrace",
+    tls:
+      options.tls === undefined || options.tls === false
+        ? undefined
+        : options.tls === true
+          ? {}
+          : options.tls,
+    sasl: options.sasl,
+    connectTimeout: milliseconds(options.connectTimeout, 5_000),
+    requestTimeout: milliseconds(options.requestTimeout, 30_000),
+  };
+}
+
+export function kafkaCredit(options: KafkaSourceOptions): CreditOptions {
+  const messages = options.credit ?? 10_000;
+  return {
+    messages,
+    bytes: byteCount(options.creditBytes, 16 * 2 ** 20),
+    span: options.span ?? 4 * messages,
+    chunk: options.chunk ?? 500,
+  };
+}
