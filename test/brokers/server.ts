@@ -1,0 +1,117 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Home } from "./home.ts";
+import { until } from "./until.ts";
+
+export interface Command {
+  readonly name: string;
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/**
+ * One server process in a process group of its own, so that signals reach its children too and a Ctrl-C in the
+ * terminal does not. It never keeps this process alive. Output goes to a file: a pipe would block the server
+ * whenever the test's event loop is busy.
+ */
+export class Server {
+  readonly #home: Home;
+  readonly #command: Command;
+  readonly #log: string;
+  readonly #pidFile: string;
+  #child: ChildProcess | undefined;
+  #logStart = 0;
+
+  constructor(home: Home, command: Command) {
+    this.#home = home;
+    this.#command = command;
+    this.#log = join(home.path, `${command.name}.log`);
+    this.#pidFile = join(home.path, `${command.name}.pid`);
+  }
+
+  get running(): boolean {
+    const child = this.#child;
+    return child !== undefined && child.exitCode === null && child.signalCode === null;
+  }
+
+  /** Starts the process and waits until `ready` answers true. Throws with the end of its log if it dies first. */
+  async start(ready: () => boolean | Promise<boolean>, within = 90_000): Promise<void> {
+    if (this.running) throw new Error(`${this.#command.name} runs already`);
+    const log = openSync(this.#log, "a");
+    this.#logStart = statSync(this.#log).size;
+    const { file, args, env } = this.#command;
+    const child = spawn(file, args, {
+      detached: true,
+      cwd: this.#home.path,
+      env,
+      stdio: ["ignore", log, log],
+    });
+    closeSync(log);
+    let failure: Error | undefined;
+    child.once("error", (error) => {
+      failure = error;
+    });
+    if (child.pid !== undefined) writeFileSync(this.#pidFile, String(child.pid));
+    child.unref();
+    this.#child = child;
+    const up = async () => failure !== undefined || !this.running || (await ready());
+    try {
+      await until(`${this.#command.name} is ready`, up, within);
+    } catch (error) {
+      await this.kill();
+      throw new Error(this.#complaint("was not ready in time"), { cause: error });
+    }
+    if (failure !== undefined || !this.running) {
+      throw new Error(this.#complaint("ended while starting"), { cause: failure });
+    }
+  }
+
+  /** Asks it to end in good order (SIGTERM), and insists after `within` milliseconds. */
+  async stop(within = 30_000): Promise<void> {
+    if (!this.running) return;
+    const insist = setTimeout(() => this.#signal("SIGKILL"), within);
+    await this.#end("SIGTERM");
+    clearTimeout(insist);
+  }
+
+  /** kill -9; returns when the process is gone. */
+  async kill(): Promise<void> {
+    if (this.running) await this.#end("SIGKILL");
+  }
+
+  /** SIGSTOP: connections stay open and nothing is answered. */
+  pause(): void {
+    this.#signal("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#signal("SIGCONT");
+  }
+
+  /** What it printed since it was last started. */
+  output(): string {
+    return readFileSync(this.#log).subarray(this.#logStart).toString("utf8");
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#child!;
+    child.ref();
+    const exit = once(child, "exit");
+    this.#signal(signal);
+    await exit;
+    rmSync(this.#pidFile, { force: true });
+  }
+
+  #signal(signal: NodeJS.Signals): void {
+    const pid = this.#child?.pid;
+    if (!this.running || pid === undefined) throw new Error(`${this.#command.name} does not run`);
+    process.kill(-pid, signal);
+  }
+
+  #complaint(what: string): string {
+    return `${this.#command.name} ${what}; the end of its log:\n${this.output().slice(-3_000)}`;
+  }
+}
