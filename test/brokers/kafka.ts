@@ -182,7 +182,15 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
             .map((entry) => `${entry.join("=")}\n`)
             .join(""),
         );
-        const format = ["-cp", jars, "kafka.tools.StorageTool", "format", "-t", clusterId, "-c", file];
+        const format = [
+          "-cp",
+          jars,
+          "kafka.tools.StorageTool",
+          "format",
+          `--cluster-id=${clusterId}`,
+          "-c",
+          file,
+        ];
         await run("java", [...quickJvm, ...format]);
         const server = new Server(home, {
           name: `kafka-${id}`,

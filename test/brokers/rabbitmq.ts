@@ -110,6 +110,7 @@ export class RabbitmqBroker extends Rabbitmq {
   #startServer(): Promise<void> {
     return this.#server.start(async () => {
       const connection = await connect(this.url);
+      connection.on("error", () => {});
       await connection.close();
       return true;
     });
