@@ -41,6 +41,8 @@ export class Chunk<T = unknown> {
   payloads: Bytes[] | undefined = undefined;
   /** Headers given on the way. */
   headerColumn: Headers[] | undefined = undefined;
+  /** A step has changed decoded values, so that the payloads no longer say what they do. `encode` makes it false. */
+  changed = false;
   #live: number;
 
   constructor(lane: Lane, owner: Settler, first: number, length: number, records: Records, from: number) {
@@ -123,6 +125,7 @@ export class Chunk<T = unknown> {
     if (this.keys !== undefined) alone.keys = [this.keys[index]!];
     if (this.payloads !== undefined) alone.payloads = [this.payloads[index]!];
     if (this.headerColumn !== undefined) alone.headerColumn = [this.headerColumn[index]!];
+    alone.changed = this.changed;
     return alone;
   }
 
@@ -144,6 +147,7 @@ export class Chunk<T = unknown> {
     copy.keys = this.keys?.slice();
     copy.payloads = this.payloads?.slice();
     copy.headerColumn = this.headerColumn?.slice();
+    copy.changed = this.changed;
     return copy;
   }
 }
