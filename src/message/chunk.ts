@@ -1,3 +1,4 @@
+import type { Codec, Framing } from "./batch.ts";
 import type { Lane, LaneOrigin } from "./lane.ts";
 import { Outcome, type Settler } from "./outcome.ts";
 import type { Headers, Records } from "./records.ts";
@@ -125,6 +126,8 @@ export class Chunk<T = unknown> {
     if (this.keys !== undefined) alone.keys = [this.keys[index]!];
     if (this.payloads !== undefined) alone.payloads = [this.payloads[index]!];
     if (this.headerColumn !== undefined) alone.headerColumn = [this.headerColumn[index]!];
+    alone.codec = this.codec;
+    alone.framing = this.framing;
     alone.changed = this.changed;
     return alone;
   }

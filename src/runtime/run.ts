@@ -1,7 +1,17 @@
-import type { Clock, Logger, Random, Work } from "../component/context.ts";
+import { pause } from "../component/backoff.ts";
+import type { Clock, Context, Logger, Random, Work } from "../component/context.ts";
 import type { EmbeddedBrokers } from "../component/embedded.ts";
-import type { Plan } from "../topology/plan.ts";
-import type { RunResult, RunStatus } from "./status.ts";
+import type { Sink, SinkSession } from "../component/sink.ts";
+import type { SourceSession } from "../component/source.ts";
+import { MillraceError, messageOf } from "../errors.ts";
+import type { OutcomeName } from "../message/outcome.ts";
+import type { Plan, PlanNode } from "../topology/plan.ts";
+import type { Conservation } from "./credit.ts";
+import { DeadLetters } from "./dead-letter.ts";
+import { LaneIntake } from "./intake.ts";
+import { Pipeline } from "./pipeline.ts";
+import type { SinkTarget } from "./sink-stage.ts";
+import type { RunMode, RunResult, RunStatus, SinkReport, SourceReport } from "./status.ts";
 
 export interface RunOptions {
   readonly clock: Clock;
@@ -16,6 +26,8 @@ export interface RunOptions {
 
 /** A plan being run. */
 export interface Run {
+  /** Resolves when every sink and source is open; rejects with a {@link MillraceError} when one cannot be. */
+  readonly started: Promise<void>;
   status(): RunStatus;
   /** Stops intake, finishes what is in flight, acknowledges it, closes. Resolves as {@link finished} does. */
   drain(): Promise<RunResult>;
@@ -27,4 +39,405 @@ export interface Run {
   readonly finished: Promise<RunResult>;
 }
 
-export type { Plan };
+/** Starts a plan. Sinks are opened first, then sources; a broker that is away is waited for. */
+export function start(plan: Plan, options: RunOptions): Run {
+  return new PlanRun(plan, options);
+}
+
+const drainTimeout = 30_000;
+/** How long closing may take once everything else is done or given up, ms. */
+const closeTimeout = 5_000;
+/** Between two looks at what is in flight while draining, ms. */
+const drainTick = 5;
+/** Without progress for so long a draining stream is completed early: author code may hold messages until then. */
+const completeAfter = 1_000;
+
+/**
+ * One run of one plan. Modes: *starting* → *running* → *draining* → *done*; from any of them *failed*. The
+ * mode is set by {@link PlanRun.#enter} alone.
+ */
+class PlanRun implements Run {
+  readonly started: Promise<void>;
+  readonly finished: Promise<RunResult>;
+  readonly #plan: Plan;
+  readonly #options: RunOptions;
+  readonly #abort = new AbortController();
+  readonly #startedAt: number;
+  readonly #intakes = new Map<string, LaneIntake>();
+  readonly #sources = new Map<string, SourceSession>();
+  readonly #sinkSessions = new Map<Sink, SinkSession>();
+  readonly #counters = new Map<string, number>();
+  readonly #errors: { message: string; at: number; node: string }[] = [];
+  #pipeline: Pipeline | undefined;
+  #mode: RunMode = "starting";
+  #cut = 0;
+  #quietScheduled = false;
+  #draining: Promise<RunResult> | undefined;
+  #finish!: (result: RunResult) => void;
+
+  constructor(plan: Plan, options: RunOptions) {
+    this.#plan = plan;
+    this.#options = options;
+    this.#startedAt = options.clock.wall();
+    this.finished = new Promise((resolve) => {
+      this.#finish = resolve;
+    });
+    this.started = this.#start();
+    this.started.catch((error) =>
+      this.#fail("start", error instanceof Error ? error : new Error(String(error))),
+    );
+  }
+
+  async #start(): Promise<void> {
+    const { deadLetters, nodes } = this.#plan;
+    const sinks = new Set<Sink>();
+    for (const node of nodes) {
+      if (node.kind !== "sink") continue;
+      sinks.add(node.sink);
+      if (node.audit !== undefined) sinks.add(node.audit);
+    }
+    if (deadLetters !== undefined) sinks.add(deadLetters.sink);
+    await Promise.all(
+      [...sinks].map(async (sink) => {
+        const name = nodes.find((node) => node.kind === "sink" && node.sink === sink)?.name ?? sink.name;
+        this.#sinkSessions.set(sink, await sink.open(this.#contextFor(name)));
+      }),
+    );
+    const targets = new Map<string, SinkTarget>();
+    for (const node of nodes) {
+      if (node.kind === "source") {
+        this.#intakes.set(
+          node.name,
+          new LaneIntake(node.name, node.source.credit, this.#options.clock, () => this.#checkStarved()),
+        );
+      } else if (node.kind === "sink") {
+        targets.set(node.name, {
+          name: node.sink.targets[0] ?? node.name,
+          session: this.#sinkSessions.get(node.sink)!,
+          audit: node.audit === undefined ? undefined : this.#sinkSessions.get(node.audit)!,
+        });
+      }
+    }
+    const letters = deadLetters === undefined ? undefined : this.#sinkSessions.get(deadLetters.sink);
+    const fail = (error: Error) => this.#fail("pipeline", error);
+    this.#pipeline = new Pipeline(
+      this.#plan,
+      this.#intakes,
+      targets,
+      new DeadLetters(this.#contextFor("dead letters"), letters, fail),
+      { fail, contextFor: (node) => this.#contextFor(node) },
+    );
+    await Promise.all(
+      nodes.map(async (node) => {
+        if (node.kind !== "source") return;
+        const intake = this.#intakes.get(node.name)!;
+        this.#sources.set(node.name, await node.source.open({ ...this.#contextFor(node.name), intake }));
+      }),
+    );
+    if (this.#mode === "starting") this.#enter("running");
+  }
+
+  status(): RunStatus {
+    const sources = this.#plan.nodes
+      .filter((node) => node.kind === "source")
+      .map((node) => this.#sourceReport(node));
+    const sinks = this.#plan.nodes
+      .filter((node) => node.kind === "sink")
+      .map((node) => this.#sinkReport(node));
+    return {
+      topology: this.#plan.name,
+      mode: this.#mode,
+      startedAt: this.#startedAt,
+      ready:
+        this.#mode === "running" && sources.every(({ ready }) => ready) && sinks.every(({ ready }) => ready),
+      conservation: total(sources.map(({ conservation }) => conservation)),
+      sources,
+      sinks,
+      lastErrors: this.#lastErrors(),
+      counters: Object.fromEntries([...this.#counters].sort(([a], [b]) => (a < b ? -1 : 1))),
+    };
+  }
+
+  drain(): Promise<RunResult> {
+    this.#draining ??= this.#drain();
+    return this.#draining;
+  }
+
+  abort(reason: Error): void {
+    this.#fail("run", reason);
+  }
+
+  async untilIdle(): Promise<void> {
+    await this.started;
+    let seen = -1;
+    for (let wait = 10; this.#mode === "running"; wait = Math.min(200, wait * 1.5)) {
+      await pause(this.#waiting(), wait);
+      const before = this.#accepted();
+      if (!(await this.#allAtEnd())) {
+        seen = -1;
+        continue;
+      }
+      if (this.#inFlight() > 0) {
+        this.#flush();
+        wait = 10;
+        seen = -1;
+      } else if (this.#accepted() === before && seen === before) {
+        return;
+      } else {
+        seen = before;
+      }
+    }
+  }
+
+  async #drain(): Promise<RunResult> {
+    const { clock, drainTimeout: limit = drainTimeout } = this.#options;
+    if (this.#mode === "failed" || this.#mode === "done") return this.finished;
+    const deadline = clock.now() + limit;
+    const early = this.#mode === "starting";
+    this.#enter("draining");
+    if (early) {
+      // Nothing was taken in yet; whatever is still connecting gives up.
+      this.#abort.abort(new MillraceError("gave-up", "the run was stopped while starting"));
+      await this.started.catch(() => {});
+      return this.#close({ how: "done" });
+    }
+    for (const session of this.#sources.values()) session.stopIntake();
+    if (!(await this.#emptied(deadline))) return this.#drainTimedOut();
+    for (const intake of this.#intakes.values()) intake.complete();
+    const committed = Promise.all([...this.#sources.values()].map((session) => session.commit())).then(
+      () => true,
+      () => false,
+    );
+    if (!(await this.#before(deadline, committed))) return this.#drainTimedOut();
+    return this.#close({ how: "done" });
+  }
+
+  /** Flushes until nothing is in flight; false when the deadline or a failure came first. */
+  async #emptied(deadline: number): Promise<boolean> {
+    const { clock } = this.#options;
+    let last = this.#inFlight();
+    let movedAt = clock.now();
+    while (this.#inFlight() > 0) {
+      if (this.#mode !== "draining" || clock.now() >= deadline) return false;
+      this.#flush();
+      await pause(this.#waiting(), drainTick).catch(() => {});
+      if (this.#inFlight() !== last || this.#pipeline!.underWay > 0) {
+        last = this.#inFlight();
+        movedAt = clock.now();
+      } else if (clock.now() - movedAt > completeAfter) {
+        for (const intake of this.#intakes.values()) intake.complete();
+      }
+    }
+    return this.#mode === "draining";
+  }
+
+  #drainTimedOut(): Promise<RunResult> {
+    if (this.#mode === "failed") return this.finished;
+    const left = this.#inFlight();
+    return this.#close({
+      how: "drain-timeout",
+      error: new MillraceError(
+        "drain-timeout",
+        `the drain did not finish in time: ${left} message${left === 1 ? "" : "s"} still in flight were not acknowledged`,
+        { remedy: "they will be read again; look at the sinks' status, or give --drain more time" },
+      ),
+    });
+  }
+
+  async #close(result: RunResult): Promise<RunResult> {
+    const { clock } = this.#options;
+    if (result.how !== "done") {
+      this.#abort.abort(result.error);
+      this.#enter("failed");
+    }
+    const deadline = clock.now() + closeTimeout;
+    if (result.how === "drain-timeout") {
+      await this.#before(
+        deadline,
+        Promise.allSettled([...this.#sources.values()].map((session) => session.commit())),
+      );
+    }
+    await this.#before(
+      deadline,
+      Promise.allSettled([...this.#sources.values()].map((session) => session.close(deadline))).then(() =>
+        Promise.allSettled([...this.#sinkSessions.values()].map((session) => session.close(deadline))),
+      ),
+    );
+    for (const intake of this.#intakes.values()) {
+      for (const lane of intake.lanes) intake.end(lane);
+      intake.complete();
+    }
+    if (result.how === "done") this.#enter("done");
+    this.#finish(result);
+    return result;
+  }
+
+  /** Class system: nothing more is acknowledged, everything is closed. */
+  #fail(node: string, error: Error): void {
+    if (this.#mode === "failed" || this.#mode === "done") return;
+    this.#errors.unshift({ message: messageOf(error), at: this.#options.clock.wall(), node });
+    for (const session of this.#sources.values()) session.stopIntake();
+    this.#close({ how: "failed", error });
+  }
+
+  #enter(mode: RunMode): void {
+    if (this.#mode === mode) return;
+    this.#mode = mode;
+    this.#options.logger.info({ topology: this.#plan.name, mode }, `topology ${mode}`);
+  }
+
+  #flush(): void {
+    this.#cut++;
+    for (const intake of this.#intakes.values()) intake.send({ kind: "flush", cut: this.#cut });
+  }
+
+  #checkStarved(): void {
+    if (this.#quietScheduled) return;
+    this.#quietScheduled = true;
+    this.#options.clock.defer(() => {
+      this.#quietScheduled = false;
+      for (const intake of this.#intakes.values()) {
+        if (!intake.credit.starved) continue;
+        this.#count("starvation_flushes_total", 1);
+        this.#pipeline?.flushOldest();
+        return;
+      }
+    });
+  }
+
+  async #allAtEnd(): Promise<boolean> {
+    for (const [name, session] of this.#sources) {
+      if ((this.#intakes.get(name)?.waitingCount ?? 0) > 0) return false;
+      try {
+        if (!(await session.atEnd())) return false;
+      } catch (error) {
+        this.#options.logger.debug(
+          { node: name, error: messageOf(error) },
+          "cannot tell whether the source is at its end",
+        );
+        return false;
+      }
+    }
+    return true;
+  }
+
+  #inFlight(): number {
+    let count = 0;
+    for (const intake of this.#intakes.values()) count += intake.credit.inFlight;
+    return count;
+  }
+
+  #accepted(): number {
+    let count = 0;
+    for (const intake of this.#intakes.values()) count += intake.credit.conservation().accepted;
+    return count;
+  }
+
+  /** True when the promise gives true before the deadline. */
+  async #before(deadline: number, promise: Promise<unknown>): Promise<boolean> {
+    const { clock } = this.#options;
+    return new Promise((resolve) => {
+      const timer = clock.after(Math.max(0, deadline - clock.now()), () => resolve(false));
+      promise.then(
+        (value) => {
+          timer.cancel();
+          resolve(value !== false);
+        },
+        () => {
+          timer.cancel();
+          resolve(false);
+        },
+      );
+    });
+  }
+
+  #waiting(): Pick<Context, "clock" | "signal"> {
+    return { clock: this.#options.clock, signal: this.#abort.signal };
+  }
+
+  #contextFor(node: string): Context {
+    const { clock, random, work, logger, embedded } = this.#options;
+    return {
+      clock,
+      random,
+      work,
+      logger,
+      embedded,
+      node,
+      signal: this.#abort.signal,
+      meter: { count: (name, by = 1) => this.#count(name, by) },
+    };
+  }
+
+  #count(name: string, by: number): void {
+    this.#counters.set(name, (this.#counters.get(name) ?? 0) + by);
+  }
+
+  #sourceReport(node: PlanNode & { kind: "source" }): SourceReport {
+    const intake = this.#intakes.get(node.name);
+    const status = this.#sources.get(node.name)?.status();
+    const { credit } = node.source;
+    return {
+      name: node.name,
+      type: node.source.type,
+      ready: status?.ready ?? false,
+      reason: status === undefined ? "connecting" : status.reason,
+      conservation: intake?.credit.conservation() ?? total([]),
+      lanes: (intake?.lanes ?? []).map((lane) => ({
+        name: lane.name,
+        epoch: lane.epoch,
+        inFlight: lane.inFlight,
+        span: lane.span,
+        checkpoint: lane.checkpoint,
+      })),
+      backlog: intake?.waitingCount ?? 0,
+      held: intake?.credit.held ?? 0,
+      waiting: intake?.credit.waiting ?? 0,
+      creditMessages: credit.messages,
+      creditBytes: credit.bytes,
+      bytesInFlight: intake?.credit.bytesInFlight ?? 0,
+    };
+  }
+
+  #sinkReport(node: PlanNode & { kind: "sink" }): SinkReport {
+    const status = this.#sinkSessions.get(node.sink)?.status();
+    const stage = this.#pipeline?.sinks.find((sink) => sink.node === node)?.stage;
+    return {
+      name: node.name,
+      type: node.sink.type,
+      ready: status?.ready ?? false,
+      reason: status === undefined ? "connecting" : status.reason,
+      written: stage?.written ?? 0,
+      writing: stage?.writing ?? 0,
+      batches: stage?.batches ?? 0,
+    };
+  }
+
+  #lastErrors(): RunStatus["lastErrors"] {
+    const all = [...this.#errors];
+    for (const [node, session] of this.#sources) {
+      all.push(...session.status().lastErrors.map((error) => ({ ...error, node })));
+    }
+    for (const [sink, session] of this.#sinkSessions) {
+      all.push(...session.status().lastErrors.map((error) => ({ ...error, node: sink.name })));
+    }
+    return all.sort((a, b) => b.at - a.at).slice(0, 5);
+  }
+}
+
+function total(parts: readonly Conservation[]): Conservation {
+  const sum: Conservation = {
+    accepted: 0,
+    delivered: 0,
+    filtered: 0,
+    duplicate: 0,
+    deadLettered: 0,
+    returned: 0,
+    lost: 0,
+    inFlight: 0,
+  };
+  for (const part of parts) {
+    for (const name of Object.keys(sum) as (OutcomeName | "accepted" | "inFlight")[]) sum[name] += part[name];
+  }
+  return sum;
+}

@@ -1,0 +1,51 @@
+import { messageOf } from "../../../../errors.ts";
+import { DriverError, type DriverErrorCode } from "../../driver.ts";
+
+/** Protocol error names of Kafka as kafkajs passes them on; whatever is not listed may be tried again. */
+const codes: Readonly<Record<string, DriverErrorCode>> = {
+  ILLEGAL_GENERATION: "fenced",
+  UNKNOWN_MEMBER_ID: "fenced",
+  REBALANCE_IN_PROGRESS: "fenced",
+  FENCED_INSTANCE_ID: "fenced",
+  UNKNOWN_TOPIC_OR_PARTITION: "unknown-topic",
+  TOPIC_AUTHORIZATION_FAILED: "access",
+  GROUP_AUTHORIZATION_FAILED: "access",
+  CLUSTER_AUTHORIZATION_FAILED: "access",
+  SASL_AUTHENTICATION_FAILED: "access",
+  ILLEGAL_SASL_STATE: "access",
+  UNSUPPORTED_SASL_MECHANISM: "access",
+  MESSAGE_TOO_LARGE: "too-large",
+  RECORD_LIST_TOO_LARGE: "too-large",
+  CORRUPT_MESSAGE: "retry",
+  INVALID_RECORD: "invalid",
+  INVALID_TIMESTAMP: "invalid",
+  UNSUPPORTED_VERSION: "unsupported",
+  UNSUPPORTED_FOR_MESSAGE_FORMAT: "unsupported",
+  UNSUPPORTED_COMPRESSION_TYPE: "unsupported",
+};
+
+interface KafkaJsError {
+  readonly name?: unknown;
+  readonly type?: unknown;
+  readonly cause?: unknown;
+  readonly originalError?: unknown;
+}
+
+/** What an error of kafkajs means. Its wrappers ("number of retries exceeded") are looked through. */
+export function driverError(error: unknown): DriverError {
+  if (error instanceof DriverError) return error;
+  const seen = new Set<unknown>();
+  for (let current: unknown = error; current instanceof Error && !seen.has(current); ) {
+    seen.add(current);
+    const { name, type, cause, originalError } = current as KafkaJsError;
+    const code = typeof type === "string" ? codes[type] : undefined;
+    if (code !== undefined) return new DriverError(code, messageOf(current), error);
+    if (name === "KafkaJSSASLAuthenticationError")
+      return new DriverError("access", messageOf(current), error);
+    if (name === "KafkaJSNotImplemented" || name === "MillraceError") {
+      return new DriverError("unsupported", messageOf(current), error);
+    }
+    current = cause ?? originalError;
+  }
+  return new DriverError("retry", messageOf(error), error);
+}

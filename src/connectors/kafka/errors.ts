@@ -1,0 +1,46 @@
+import { MillraceError } from "../../errors.ts";
+import { DriverError } from "./driver.ts";
+
+/** Newest first, at most five: what status shows of a connection's troubles. */
+export class RecentErrors {
+  readonly #errors: { readonly message: string; readonly at: number }[] = [];
+
+  add(message: string, at: number): void {
+    this.#errors.unshift({ message, at });
+    this.#errors.length = Math.min(5, this.#errors.length);
+  }
+
+  get list(): readonly { readonly message: string; readonly at: number }[] {
+    return [...this.#errors];
+  }
+}
+
+/** An error at start that another attempt will not mend, or undefined where one might. */
+export function startError(error: unknown, address: string): MillraceError | undefined {
+  if (error instanceof MillraceError) return error;
+  if (!(error instanceof DriverError)) return undefined;
+  switch (error.code) {
+    case "access":
+      return new MillraceError(
+        "access-refused",
+        `the Kafka cluster at ${address} refuses access: ${error.message}`,
+        {
+          remedy: "check the user name, password and permissions in the topology's kafka({ sasl })",
+          cause: error,
+        },
+      );
+    case "unsupported":
+      return new MillraceError("option-invalid", `the Kafka cluster at ${address}: ${error.message}`, {
+        remedy: "use a broker or a driver that supports it",
+        cause: error,
+      });
+    default:
+      return undefined;
+  }
+}
+
+export function missingTopic(topic: string, address: string): MillraceError {
+  return new MillraceError("target-missing", `topic "${topic}" does not exist on ${address}`, {
+    remedy: "create it, or run once with --create",
+  });
+}

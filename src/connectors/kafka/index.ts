@@ -1,0 +1,186 @@
+import type { Connection, Requirement, Unmet } from "../../component/connection.ts";
+import type { Context } from "../../component/context.ts";
+import { callerLocation } from "../../component/location.ts";
+import { type OptionProblem, optionProblems } from "../../component/options.ts";
+import type { Sink } from "../../component/sink.ts";
+import type { Source } from "../../component/source.ts";
+import { messageOf } from "../../errors.ts";
+import type { KafkaClient, KafkaDriver, NewTopic } from "./driver.ts";
+import { EmbeddedKafka, embeddedDriver } from "./drivers/embedded/index.ts";
+import { kafkaJsDriver } from "./drivers/kafkajs/driver.ts";
+import {
+  type KafkaOptions,
+  type KafkaSettings,
+  type KafkaSinkOptions,
+  type KafkaSourceOptions,
+  kafkaCredit,
+  kafkaSchema,
+  kafkaSettings,
+  kafkaSinkSchema,
+  kafkaSourceSchema,
+} from "./options.ts";
+import { openKafkaSink } from "./sink.ts";
+import { openKafkaSource } from "./source.ts";
+
+export type { KafkaOptions, KafkaSinkOptions, KafkaSourceOptions } from "./options.ts";
+
+/** A Kafka cluster: sources and sinks are made from it. */
+export interface KafkaConnection extends Connection {
+  /** Reads topics as a member of a consumer group. */
+  source(options: KafkaSourceOptions): Source;
+  /** Writes to a topic, acknowledged by all in-sync replicas. */
+  sink(options: KafkaSinkOptions): Sink;
+}
+
+/**
+ * A Kafka cluster. Opens nothing: mistakes in the options are reported by the compiler, and connections are
+ * made when the topology runs.
+ *
+ * @example kafka({ brokers: env("KAFKA_BROKERS", "127.0.0.1:9092") })
+ */
+export function kafka(options: KafkaOptions): KafkaConnection {
+  return new KafkaCluster(options);
+}
+
+class KafkaCluster implements KafkaConnection {
+  readonly connector = "kafka";
+  readonly address: string;
+  readonly #embeddedAlways: boolean;
+  #own: EmbeddedKafka | undefined;
+  readonly #problems: readonly OptionProblem[];
+  readonly #settings: KafkaSettings | undefined;
+  readonly #declared = new Map<string, NewTopic>();
+
+  constructor(options: KafkaOptions) {
+    this.#embeddedAlways = options.driver === "embedded";
+    const problems = optionProblems("kafka", kafkaSchema, options);
+    this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
+    this.address = this.#settings?.brokers.join(",") ?? "";
+    if (this.#settings !== undefined) problems.push(...saslProblems(this.#settings));
+    this.#problems = problems;
+  }
+
+  source(options: KafkaSourceOptions): Source {
+    const problems = [...this.#problems, ...optionProblems("kafka source", kafkaSourceSchema, options)];
+    const targets = Array.isArray(options.topics) ? options.topics : [];
+    return {
+      kind: "source",
+      type: "kafka",
+      name: targets.join("+"),
+      connection: this,
+      capabilities: {
+        ack: "cumulative",
+        holdsRebalance: this.#driverFor(undefined).holdsRebalance,
+        replays: true,
+        order: "lane",
+      },
+      problems,
+      targets,
+      credit: kafkaCredit(options),
+      ...located(),
+      open: (context) => openKafkaSource(context, this.#client(context), this.address, options),
+    };
+  }
+
+  sink(options: KafkaSinkOptions): Sink {
+    const problems = [...this.#problems, ...optionProblems("kafka sink", kafkaSinkSchema, options)];
+    if (options.partitions !== undefined || options.replicationFactor !== undefined) {
+      this.#declared.set(options.topic, {
+        topic: options.topic,
+        partitions: options.partitions ?? -1,
+        replicationFactor: options.replicationFactor ?? -1,
+      });
+    }
+    return {
+      kind: "sink",
+      type: "kafka",
+      name: String(options.topic),
+      connection: this,
+      capabilities: { order: "always", batches: true },
+      problems,
+      targets: [options.topic],
+      ...located(),
+      open: (context) => openKafkaSink(context, this.#client(context), this.address, options),
+    };
+  }
+
+  embedded(context: Context): EmbeddedKafka | undefined {
+    if (context.embedded !== undefined) {
+      return context.embedded.of("kafka", this.address, () => new EmbeddedKafka(context.clock));
+    }
+    if (this.#embeddedAlways) this.#own ??= new EmbeddedKafka(context.clock);
+    return this.#own;
+  }
+
+  async verify(context: Context, requirements: readonly Requirement[]): Promise<readonly Unmet[]> {
+    return this.#using(context, async (client) => {
+      const topics = await client.describe([...new Set(requirements.map(({ name }) => name))]);
+      return requirements
+        .filter(({ name }) => topics.get(name) === undefined)
+        .map((requirement) => ({
+          requirement,
+          problem: `topic "${requirement.name}" does not exist on ${this.address}`,
+          remedy: "create it, or run with --create",
+        }));
+    });
+  }
+
+  async create(context: Context, requirements: readonly Requirement[]): Promise<readonly Requirement[]> {
+    return this.#using(context, async (client) => {
+      const topics = await client.describe([...new Set(requirements.map(({ name }) => name))]);
+      const missing = [...topics]
+        .filter(([, description]) => description === undefined)
+        .map(([name]) => name);
+      const partitions = this.embedded(context) === undefined ? -1 : 4;
+      await client.create(
+        missing.map((topic) => {
+          const declared = this.#declared.get(topic);
+          return {
+            topic,
+            partitions: declared !== undefined && declared.partitions > 0 ? declared.partitions : partitions,
+            replicationFactor: declared?.replicationFactor ?? -1,
+          };
+        }),
+      );
+      return requirements.filter(({ name }) => missing.includes(name));
+    });
+  }
+
+  async #using<T>(context: Context, use: (client: KafkaClient) => Promise<T>): Promise<T> {
+    const client = this.#client(context);
+    try {
+      return await use(client);
+    } finally {
+      await client.close(context.clock.now() + 2_000);
+    }
+  }
+
+  #client(context: Context): KafkaClient {
+    return this.#driverFor(context).connect(this.#settings!, context);
+  }
+
+  #driverFor(context: Context | undefined): KafkaDriver {
+    const cluster = context === undefined ? undefined : this.embedded(context);
+    if (cluster !== undefined) return embeddedDriver(cluster);
+    return kafkaJsDriver;
+  }
+}
+
+/** A password must not cross a network in the clear. */
+function saslProblems(settings: KafkaSettings): OptionProblem[] {
+  const plain = settings.sasl?.mechanism === "plain" && settings.tls === undefined;
+  const remote = settings.brokers.filter((broker) => !/^(localhost|127\.|\[::1\])/.test(broker));
+  if (!plain || remote.length === 0) return [];
+  return [
+    {
+      code: "option-invalid",
+      message: `kafka: SASL PLAIN without TLS would send the password in the clear to ${messageOf(remote[0])}`,
+      remedy: 'set tls: true, or use "scram-sha-256"',
+    },
+  ];
+}
+
+function located(): { location?: NonNullable<ReturnType<typeof callerLocation>> } {
+  const location = callerLocation();
+  return location === undefined ? {} : { location };
+}

@@ -1,0 +1,354 @@
+import { Backoff } from "../../component/backoff.ts";
+import type { Context, Time } from "../../component/context.ts";
+import type { Failure } from "../../component/failure.ts";
+import { milliseconds } from "../../component/options.ts";
+import type { Refusal, SinkSession, SinkStatus } from "../../component/sink.ts";
+import { messageOf } from "../../errors.ts";
+import type { Batch, Destination } from "../../message/batch.ts";
+import type { Chunk } from "../../message/chunk.ts";
+import { Outcome } from "../../message/outcome.ts";
+import {
+  DriverError,
+  type EncodedBatch,
+  type KafkaClient,
+  type Producer,
+  type TopicPartition,
+} from "./driver.ts";
+import { missingTopic, RecentErrors, startError } from "./errors.ts";
+import type { KafkaSinkOptions } from "./options.ts";
+import { crc32Partition, murmur2Partition } from "./partitioner.ts";
+
+/** A limit below this would refuse nearly everything: the topic is misconfigured, not the messages. */
+const absurdLimit = 16 * 1024;
+
+/** Entries [from, to) of a batch, on their way to one partition. */
+interface Piece {
+  readonly batch: Batch;
+  readonly from: number;
+  readonly to: number;
+  readonly write: Write;
+  encoded: EncodedBatch | undefined;
+}
+
+/** One call of `write`: done when all of its pieces are. */
+interface Write {
+  open: number;
+  readonly refusals: Refusal[];
+  readonly resolve: (refusals: readonly Refusal[]) => void;
+}
+
+class PartitionQueue implements Destination, TopicPartition {
+  readonly topic: string;
+  readonly partition: number;
+  readonly name: string;
+  /** Written in this order; the first is the one being sent. */
+  readonly pieces: Piece[] = [];
+  sending = false;
+  /** Since the last success. */
+  failures = 0;
+
+  constructor(topic: string, partition: number) {
+    this.topic = topic;
+    this.partition = partition;
+    this.name = `${topic}/${partition}`;
+  }
+}
+
+/**
+ * Writes to one topic. Each partition has its own queue with at most one batch outstanding, retries included,
+ * so order in a partition is the order of `write` whatever fails. A batch whose outcome is unknown is sent
+ * again, the same bytes. What the broker's answer does not name counts as unknown.
+ *
+ * A refusal for size is blamed on a message only when it alone exceeds both the limit read at the start and
+ * the limit read again now; until then the topic is taken to be sick: the batch waits and status says why.
+ */
+export async function openKafkaSink(
+  context: Context,
+  client: KafkaClient,
+  address: string,
+  options: KafkaSinkOptions,
+): Promise<SinkSession> {
+  const backoff = new Backoff(context, { initial: 200, max: 5_000 });
+  for (let refusals = 0; ; ) {
+    try {
+      const description = (await client.describe([options.topic])).get(options.topic);
+      if (description === undefined) throw missingTopic(options.topic, address);
+      const producer = await client.producer();
+      return new KafkaSinkSession(
+        context,
+        client,
+        producer,
+        options,
+        description.partitions,
+        description.maxMessageBytes,
+      );
+    } catch (error) {
+      const final = startError(error, address);
+      if (final !== undefined && (final.code !== "access-refused" || ++refusals >= 3)) throw final;
+      context.logger.warn(
+        { node: context.node, address, error: messageOf(error) },
+        "kafka sink cannot start yet",
+      );
+      context.meter.count("connect_failures_total");
+      await backoff.wait();
+    }
+  }
+}
+
+class KafkaSinkSession implements SinkSession {
+  readonly #context: Context;
+  readonly #client: KafkaClient;
+  readonly #producer: Producer;
+  readonly #topic: string;
+  readonly #queues: readonly PartitionQueue[];
+  readonly #partitionOf: (key: Buffer, partitions: number) => number;
+  readonly #limitAtOpen: number;
+  readonly #maxBackoff: number;
+  readonly #errors = new RecentErrors();
+  #limit: number;
+  #scheduled = false;
+  #trouble: string | undefined;
+  #closed = false;
+  #rotation = 0;
+  #rotatedFor: Chunk | undefined;
+
+  constructor(
+    context: Context,
+    client: KafkaClient,
+    producer: Producer,
+    options: KafkaSinkOptions,
+    partitions: number,
+    limit: number,
+  ) {
+    this.#context = context;
+    this.#client = client;
+    this.#producer = producer;
+    this.#topic = options.topic;
+    this.#queues = Array.from(
+      { length: partitions },
+      (_, partition) => new PartitionQueue(options.topic, partition),
+    );
+    this.#partitionOf = options.partitioner === "crc32" ? crc32Partition : murmur2Partition;
+    this.#limitAtOpen = limit;
+    this.#limit = limit;
+    this.#maxBackoff = milliseconds(options.maxBackoff, 5_000);
+  }
+
+  /** The key's partition. Messages without a key go together, chunk by chunk to the next partition. */
+  destinationOf(chunk: Chunk, index: number): Destination {
+    const key = chunk.key(index);
+    if (key !== null) return this.#queues[this.#partitionOf(key, this.#queues.length)]!;
+    if (this.#rotatedFor !== chunk) {
+      this.#rotatedFor = chunk;
+      this.#rotation = (this.#rotation + 1) % this.#queues.length;
+    }
+    return this.#queues[this.#rotation]!;
+  }
+
+  write(batch: Batch): Promise<readonly Refusal[]> {
+    if (batch.length === 0) return Promise.resolve([]);
+    return new Promise((resolve) => {
+      const queue = batch.destination as PartitionQueue;
+      const write: Write = { open: 1, refusals: [], resolve };
+      queue.pieces.push({ batch, from: 0, to: batch.length, write, encoded: undefined });
+      this.#schedule();
+    });
+  }
+
+  async close(deadline: Time): Promise<void> {
+    this.#closed = true;
+    await this.#producer.close(deadline);
+    await this.#client.close(deadline);
+  }
+
+  status(): SinkStatus {
+    return {
+      ready: this.#trouble === undefined,
+      ...(this.#trouble === undefined ? {} : { reason: this.#trouble }),
+      lastErrors: this.#errors.list,
+    };
+  }
+
+  /** Batches written in one turn of the event loop go out together. */
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#context.clock.defer(() => {
+      this.#scheduled = false;
+      this.#send();
+    });
+  }
+
+  #send(): void {
+    if (this.#closed || this.#context.signal.aborted) return;
+    const together: PartitionQueue[] = [];
+    for (const queue of this.#queues) {
+      const piece = queue.pieces[0];
+      if (queue.sending || piece === undefined) continue;
+      queue.sending = true;
+      // A batch that may be refused for its size, or that failed before, is sent by itself, so that a refusal
+      // names it and nobody else's batch is written twice.
+      if (queue.failures > 0 || this.#mayExceed(piece)) this.#attempt([queue]);
+      else together.push(queue);
+    }
+    if (together.length > 0) this.#attempt(together);
+  }
+
+  #mayExceed(piece: Piece): boolean {
+    const perRecord = 64;
+    return piece.batch.bytes + piece.batch.length * perRecord + 128 > this.#limit;
+  }
+
+  /** One attempt for the first piece of each queue; decides for each queue what happens next. */
+  async #attempt(queues: readonly PartitionQueue[]): Promise<void> {
+    const failed = new Map<PartitionQueue, DriverError>();
+    const sent: { queue: PartitionQueue; encoded: EncodedBatch }[] = [];
+    try {
+      if (this.#limit < absurdLimit) await this.#readLimit();
+      for (const queue of queues) {
+        const piece = queue.pieces[0]!;
+        piece.encoded ??= await this.#producer.encode(queue, piece.batch, piece.from, piece.to);
+        const encoded = piece.encoded;
+        if (this.#limit < absurdLimit) {
+          failed.set(
+            queue,
+            new DriverError("retry", `topic "${this.#topic}" takes batches of at most ${this.#limit} bytes`),
+          );
+        } else if (encoded.exact && encoded.size > this.#limit) {
+          failed.set(
+            queue,
+            new DriverError(
+              "too-large",
+              `a batch of ${encoded.size} bytes exceeds the topic's limit of ${this.#limit}`,
+            ),
+          );
+        } else {
+          sent.push({ queue, encoded });
+        }
+      }
+      if (sent.length > 0) {
+        const results = await this.#producer.send(sent.map(({ encoded }) => encoded));
+        const answered = new Map(results.map((result) => [`${result.topic}/${result.partition}`, result]));
+        for (const { queue } of sent) {
+          const result = answered.get(queue.name);
+          if (result === undefined)
+            failed.set(queue, new DriverError("retry", `the answer does not cover ${queue.name}`));
+          else if (result.error !== undefined) failed.set(queue, result.error);
+        }
+      }
+    } catch (error) {
+      const unknown =
+        error instanceof DriverError ? error : new DriverError("retry", messageOf(error), error);
+      for (const queue of queues) if (!failed.has(queue)) failed.set(queue, unknown);
+    }
+    for (const queue of queues) {
+      const error = failed.get(queue);
+      if (error === undefined) this.#succeeded(queue);
+      else await this.#failedOn(queue, error, queues.length > 1);
+    }
+  }
+
+  #succeeded(queue: PartitionQueue): void {
+    const piece = queue.pieces.shift()!;
+    queue.failures = 0;
+    queue.sending = false;
+    if (this.#trouble !== undefined && this.#queues.every((other) => other.failures === 0)) {
+      this.#trouble = undefined;
+      this.#context.logger.info({ node: this.#context.node }, "kafka sink is well again");
+    }
+    if (queue.pieces.length > 0) this.#schedule();
+    for (let entry = piece.from; entry < piece.to; entry++) piece.batch.settle(entry, Outcome.delivered);
+    this.#close(piece);
+  }
+
+  async #failedOn(queue: PartitionQueue, error: DriverError, inCompany: boolean): Promise<void> {
+    queue.failures++;
+    if (error.code === "too-large" && !inCompany && (await this.#tooLarge(queue))) return;
+    if (error.code === "invalid" && !inCompany && this.#invalid(queue, error)) return;
+    this.#note(`${queue.name}: ${messageOf(error)}`);
+    const wait = Math.min(this.#maxBackoff, 50 * 2 ** Math.min(queue.failures - 1, 10));
+    // A failure in company says nothing of whose it was: each is tried again at once, by itself.
+    this.#retryAfter(queue, inCompany && error.code !== "retry" ? 0 : this.#context.random.next() * wait);
+  }
+
+  #retryAfter(queue: PartitionQueue, wait: number): void {
+    this.#context.clock.after(wait, () => {
+      queue.sending = false;
+      this.#send();
+    });
+  }
+
+  /** Splits a batch refused for its size, or refuses a message that is too large by itself. False: hold it. */
+  async #tooLarge(queue: PartitionQueue): Promise<boolean> {
+    const piece = queue.pieces[0]!;
+    await this.#readLimit();
+    const size = piece.encoded?.size ?? 0;
+    if (piece.to - piece.from === 1) {
+      if (size <= this.#limit || size <= this.#limitAtOpen) return false;
+      this.#refuse(queue, piece, {
+        class: "business",
+        code: "record-too-large",
+        message: `the message takes ${size} bytes as encoded, and topic "${this.#topic}" takes at most ${Math.max(this.#limit, this.#limitAtOpen)}`,
+      });
+      return true;
+    }
+    if (this.#limit < absurdLimit) return false;
+    this.#split(queue, piece);
+    return true;
+  }
+
+  /** A record that the broker finds invalid is found by halving; it is the message's own fault only if the rest gets through. */
+  #invalid(queue: PartitionQueue, error: DriverError): boolean {
+    const piece = queue.pieces[0]!;
+    if (piece.to - piece.from > 1) {
+      this.#split(queue, piece);
+      return true;
+    }
+    if (queue.failures < 3) return false;
+    this.#refuse(queue, piece, { class: "business", code: "record-refused", message: messageOf(error) });
+    return true;
+  }
+
+  #split(queue: PartitionQueue, piece: Piece): void {
+    const middle = (piece.from + piece.to) >> 1;
+    piece.write.open++;
+    queue.pieces.splice(
+      0,
+      1,
+      { ...piece, to: middle, encoded: undefined },
+      { ...piece, from: middle, encoded: undefined },
+    );
+    this.#context.meter.count("batches_split_total");
+    this.#retryAfter(queue, 0);
+  }
+
+  #refuse(queue: PartitionQueue, piece: Piece, failure: Failure): void {
+    queue.pieces.shift();
+    piece.write.refusals.push({ entry: piece.from, failure });
+    this.#close(piece);
+    queue.failures = 0;
+    this.#retryAfter(queue, 0);
+  }
+
+  #close(piece: Piece): void {
+    if (--piece.write.open === 0) piece.write.resolve(piece.write.refusals);
+  }
+
+  async #readLimit(): Promise<void> {
+    const description = (await this.#client.describe([this.#topic])).get(this.#topic);
+    if (description === undefined) throw new DriverError("unknown-topic", `topic "${this.#topic}" is gone`);
+    this.#limit = description.maxMessageBytes;
+  }
+
+  #note(message: string): void {
+    if (this.#trouble === undefined) {
+      this.#context.logger.warn(
+        { node: this.#context.node, error: message },
+        "kafka sink is in trouble, retrying",
+      );
+    }
+    this.#trouble = message;
+    this.#errors.add(message, this.#context.clock.wall());
+    this.#context.meter.count("write_retries_total");
+  }
+}

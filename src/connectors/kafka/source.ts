@@ -1,0 +1,355 @@
+import { Backoff } from "../../component/backoff.ts";
+import type { Time, Timer } from "../../component/context.ts";
+import { byteCount, milliseconds } from "../../component/options.ts";
+import type { SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
+import { MillraceError, messageOf } from "../../errors.ts";
+import type { Lane } from "../../message/lane.ts";
+import type { Records } from "../../message/records.ts";
+import { DriverError, type KafkaClient, type Subscription, type TopicPartition } from "./driver.ts";
+import { missingTopic, RecentErrors, startError } from "./errors.ts";
+import type { KafkaSourceOptions } from "./options.ts";
+
+/** One owned partition in one epoch. */
+interface Owned extends TopicPartition {
+  readonly lane: Lane;
+  /** Where the driver reads on, to be told to the lane once everything before it was taken in. */
+  next: number;
+  /** The checkpoint has moved since the last successful commit. */
+  unsaved: boolean;
+  paused: boolean;
+}
+
+/**
+ * Reads topics as a member of a consumer group. Each partition is a lane for one assignment epoch; its
+ * checkpoint is what gets committed, and never under another epoch than its own.
+ *
+ * A driver that delivers more than credit lets in is paused for that partition, so that at most what it had
+ * already fetched waits here.
+ */
+export async function openKafkaSource(
+  context: SourceContext,
+  client: KafkaClient,
+  address: string,
+  options: KafkaSourceOptions,
+): Promise<SourceSession> {
+  const session = new KafkaSourceSession(context, client, options);
+  const backoff = new Backoff(context, { initial: 200, max: 5_000 });
+  for (let refusals = 0; ; ) {
+    try {
+      const topics = await client.describe(options.topics);
+      for (const topic of options.topics)
+        if (topics.get(topic) === undefined) throw missingTopic(topic, address);
+      await session.subscribe();
+      return session;
+    } catch (error) {
+      const final = startError(error, address);
+      if (final !== undefined && (final.code !== "access-refused" || ++refusals >= 3)) throw final;
+      context.logger.warn(
+        { node: context.node, address, error: messageOf(error) },
+        "kafka source cannot start yet",
+      );
+      context.meter.count("connect_failures_total");
+      await backoff.wait();
+    }
+  }
+}
+
+class KafkaSourceSession implements SourceSession {
+  readonly #context: SourceContext;
+  readonly #client: KafkaClient;
+  readonly #options: KafkaSourceOptions;
+  readonly #commitInterval: number;
+  readonly #owned = new Map<string, Owned>();
+  readonly #errors = new RecentErrors();
+  #subscription: Subscription | undefined;
+  #epoch = 0;
+  #assigned = false;
+  #stopped = false;
+  #closed = false;
+  #trouble: string | undefined = "joining the group";
+  #timer: Timer | undefined;
+  #committing: Promise<void> | undefined;
+
+  constructor(context: SourceContext, client: KafkaClient, options: KafkaSourceOptions) {
+    this.#context = context;
+    this.#client = client;
+    this.#options = options;
+    this.#commitInterval = milliseconds(options.commitInterval, 1_000);
+  }
+
+  get stream() {
+    return this.#context.intake.stream;
+  }
+
+  async subscribe(): Promise<void> {
+    const options = this.#options;
+    this.#subscription = await this.#client.subscribe(
+      {
+        group: options.group,
+        topics: options.topics,
+        sessionTimeout: milliseconds(options.sessionTimeout, 30_000),
+        rebalanceTimeout: milliseconds(options.rebalanceTimeout, 60_000),
+        heartbeatInterval: milliseconds(options.heartbeatInterval, 3_000),
+        maxBytesPerPartition: byteCount(options.maxBytesPerPartition, 2 ** 20),
+        maxWait: milliseconds(options.maxWait, 500),
+      },
+      {
+        assigned: (partitions, fresh) => this.#assign(partitions, fresh),
+        revoking: (partitions) => this.#revoke(partitions),
+        records: (partition, records, next) => this.#deliver(partition, records, next),
+        passed: (partition, next) => this.#pass(partition, next),
+        trouble: (error, fatal) => this.#setTrouble(error, fatal),
+      },
+    );
+  }
+
+  stopIntake(): void {
+    this.#stopped = true;
+    this.#context.intake.stop();
+    this.#subscription?.pause([...this.#owned.values()]);
+  }
+
+  /** Commits every checkpoint that has moved and waits for the broker, through network faults, until the run is aborted. */
+  async commit(): Promise<void> {
+    const backoff = new Backoff(this.#context, { initial: 50, max: 2_000 });
+    while (!(await this.#commitOnce())) await backoff.wait();
+  }
+
+  async close(deadline: Time): Promise<void> {
+    this.#closed = true;
+    this.#timer?.cancel();
+    await this.#subscription?.close(deadline);
+    await this.#client.close(deadline);
+    for (const owned of [...this.#owned.values()]) this.#end(owned);
+  }
+
+  status(): SourceStatus {
+    const ready = this.#assigned && this.#trouble === undefined;
+    return {
+      ready,
+      ...(ready ? {} : { reason: this.#trouble ?? "joining the group" }),
+      lastErrors: this.#errors.list,
+    };
+  }
+
+  async atEnd(): Promise<boolean> {
+    if (!this.#assigned || this.#trouble !== undefined) return false;
+    for (const topic of this.#options.topics) {
+      const offsets = await this.#client.offsets(topic);
+      let committed: ReadonlyMap<number, number> | undefined;
+      for (const { partition, earliest, latest } of offsets) {
+        if (latest === earliest) continue;
+        const owned = this.#owned.get(keyOf({ topic, partition }));
+        if (owned !== undefined) {
+          if (owned.next < latest || this.#context.intake.waiting(owned.lane) > 0) return false;
+          continue;
+        }
+        // Another member's partition: at its end when the group has committed all of it.
+        committed ??= await this.#client.committed(this.#options.group, topic);
+        if ((committed.get(partition) ?? earliest) < latest) return false;
+      }
+    }
+    return true;
+  }
+
+  #assign(partitions: readonly TopicPartition[], fresh: readonly TopicPartition[]): void {
+    const kept = new Set(partitions.map(keyOf));
+    const renewed = new Set(fresh.map(keyOf));
+    for (const [key, owned] of [...this.#owned]) if (!kept.has(key) || renewed.has(key)) this.#end(owned);
+    this.#epoch++;
+    for (const { topic, partition } of fresh) {
+      const lane = this.#context.intake.open({
+        origin: { target: topic, partition },
+        epoch: this.#epoch,
+        ack: "cumulative",
+        onProgress: () => this.#armCommit(),
+        onDrained: (drained) => this.#drained(drained),
+      });
+      this.#owned.set(keyOf({ topic, partition }), {
+        topic,
+        partition,
+        lane,
+        next: 0,
+        unsaved: false,
+        paused: false,
+      });
+    }
+    this.#assigned = true;
+    this.#trouble = undefined;
+    this.#context.logger.info(
+      { node: this.#context.node, epoch: this.#epoch, partitions: partitions.map(keyOf).join(" ") || "none" },
+      "partitions assigned",
+    );
+    if (this.#stopped) this.#subscription?.pause([...this.#owned.values()]);
+    this.#checkStart(fresh).catch((error) => this.#errors.add(messageOf(error), this.#context.clock.wall()));
+  }
+
+  async #revoke(partitions: readonly TopicPartition[]): Promise<void> {
+    if (partitions.length === 0) return;
+    this.#context.logger.info(
+      { node: this.#context.node, partitions: partitions.map(keyOf).join(" ") },
+      "partitions revoked",
+    );
+    // What is settled by now is committed under the epoch that is ending; the broker fences it if it comes late.
+    const commit = this.#commitOnce();
+    for (const partition of partitions) {
+      const owned = this.#owned.get(keyOf(partition));
+      if (owned !== undefined) this.#end(owned);
+    }
+    this.#assigned = false;
+    await commit;
+  }
+
+  #end(owned: Owned): void {
+    this.#owned.delete(keyOf(owned));
+    this.#context.intake.end(owned.lane);
+  }
+
+  #deliver(partition: TopicPartition, records: Records, next: number): void {
+    const owned = this.#owned.get(keyOf(partition));
+    if (owned === undefined || this.#stopped) return;
+    const first = records.length > 0 ? records.position(0) : next;
+    if (owned.next > 0 && first > owned.next) this.#checkGap(owned, owned.next, first);
+    owned.next = next;
+    this.#context.intake.offer(owned.lane, records);
+    if (this.#context.intake.waiting(owned.lane) === 0) owned.lane.skipTo(next);
+    else if (!owned.paused) {
+      owned.paused = true;
+      this.#subscription?.pause([owned]);
+    }
+  }
+
+  #pass(partition: TopicPartition, next: number): void {
+    const owned = this.#owned.get(keyOf(partition));
+    if (owned === undefined || next <= owned.next || this.#stopped) return;
+    owned.next = next;
+    if (this.#context.intake.waiting(owned.lane) === 0) owned.lane.skipTo(next);
+  }
+
+  #drained(lane: Lane): void {
+    const owned = this.#owned.get(
+      keyOf({ topic: lane.origin.target, partition: lane.origin.partition ?? 0 }),
+    );
+    if (owned?.lane !== lane) return;
+    lane.skipTo(owned.next);
+    if (!owned.paused) return;
+    owned.paused = false;
+    if (!this.#stopped) this.#subscription?.resume([owned]);
+  }
+
+  #setTrouble(error: DriverError | undefined, fatal: boolean): void {
+    if (error === undefined) {
+      if (this.#assigned) this.#trouble = undefined;
+      return;
+    }
+    const message = messageOf(error);
+    if (!this.#closed) {
+      this.#context.logger.warn({ node: this.#context.node, error: message }, "kafka source is in trouble");
+      this.#context.meter.count("source_troubles_total");
+    }
+    this.#trouble = message;
+    this.#errors.add(message, this.#context.clock.wall());
+    if (fatal) {
+      this.#context.intake.fail(
+        new MillraceError("gave-up", `${this.#context.node}: ${message}`, { cause: error }),
+      );
+    }
+  }
+
+  #armCommit(): void {
+    if (this.#timer !== undefined || this.#closed) return;
+    this.#timer = this.#context.clock.after(this.#commitInterval, () => {
+      this.#timer = undefined;
+      this.#commitOnce().then((done) => {
+        if (!done) this.#armCommit();
+      });
+    });
+  }
+
+  /** One commit at a time; false when it failed and something is left to commit. */
+  async #commitOnce(): Promise<boolean> {
+    while (this.#committing !== undefined) await this.#committing;
+    const moved: { owned: Owned; checkpoint: number }[] = [];
+    for (const owned of this.#owned.values()) {
+      if (owned.lane.readCheckpoint() !== undefined) owned.unsaved = true;
+      if (owned.unsaved) moved.push({ owned, checkpoint: owned.lane.checkpoint });
+    }
+    if (moved.length === 0 || this.#subscription === undefined) return true;
+    let failed = false;
+    this.#committing = this.#subscription
+      .commit(
+        moved.map(({ owned: { topic, partition }, checkpoint }) => ({
+          topic,
+          partition,
+          offset: checkpoint,
+        })),
+      )
+      .then(
+        () => {
+          for (const { owned } of moved) owned.unsaved = false;
+        },
+        (error) => {
+          // A fenced commit belongs to an epoch that is over: its messages come again, and nothing is repeated.
+          failed = !(error instanceof DriverError && error.code === "fenced");
+          this.#errors.add(`commit: ${messageOf(error)}`, this.#context.clock.wall());
+          this.#context.meter.count("commit_failures_total");
+        },
+      )
+      .finally(() => {
+        this.#committing = undefined;
+      });
+    await this.#committing;
+    return !failed;
+  }
+
+  /** Tells when an assigned partition's committed offset is not in its log: messages are gone that were never read. */
+  async #checkStart(fresh: readonly TopicPartition[]): Promise<void> {
+    for (const topic of new Set(fresh.map((partition) => partition.topic))) {
+      const committed = await this.#client.committed(this.#options.group, topic);
+      if (committed.size === 0) continue;
+      for (const { partition, earliest, latest } of await this.#client.offsets(topic)) {
+        const offset = committed.get(partition);
+        if (offset === undefined || !fresh.some((own) => own.topic === topic && own.partition === partition))
+          continue;
+        if (offset < earliest || offset > latest)
+          this.#outOfRange({ topic, partition }, offset, earliest, latest);
+      }
+    }
+  }
+
+  /** A jump in the offsets is usual (control records, compaction) unless the log now begins after where it started. */
+  #checkGap(partition: TopicPartition, expected: number, first: number): void {
+    this.#client.offsets(partition.topic).then(
+      (offsets) => {
+        const found = offsets.find((entry) => entry.partition === partition.partition);
+        if (found !== undefined && found.earliest > expected && found.earliest <= first) {
+          this.#outOfRange(partition, expected, found.earliest, found.latest);
+        }
+      },
+      (error) => this.#errors.add(messageOf(error), this.#context.clock.wall()),
+    );
+  }
+
+  #outOfRange(partition: TopicPartition, offset: number, earliest: number, latest: number): void {
+    const where = keyOf(partition);
+    const text = `${where}: offset ${offset} is not in the log, which holds ${earliest} to ${latest}`;
+    this.#errors.add(text, this.#context.clock.wall());
+    this.#context.meter.count("offsets_out_of_range_total");
+    this.#context.logger.error(
+      { node: this.#context.node, partition: where, offset, earliest, latest },
+      "offset out of range",
+    );
+    if (this.#options.onOffsetOutOfRange === "fail") {
+      this.#context.intake.fail(
+        new MillraceError("gave-up", text, {
+          remedy:
+            'messages are gone that were never read; set onOffsetOutOfRange: "earliest" to go on without them',
+        }),
+      );
+    }
+  }
+}
+
+function keyOf({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`;
+}

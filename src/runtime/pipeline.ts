@@ -1,0 +1,222 @@
+import { type Observable, Subject } from "rxjs";
+import type { Context } from "../component/context.ts";
+import type { Flowing, OperatorContext, Window } from "../component/operator.ts";
+import { Batch, type Destination } from "../message/batch.ts";
+import { Chunk } from "../message/chunk.ts";
+import type { Lane } from "../message/lane.ts";
+import { fanOut } from "../operators/fan-out.ts";
+import type { Plan, PlanNode } from "../topology/plan.ts";
+import { Credit } from "./credit.ts";
+import type { DeadLetters } from "./dead-letter.ts";
+import type { LaneIntake } from "./intake.ts";
+import { SinkStage, type SinkTarget } from "./sink-stage.ts";
+
+export interface PipelineHooks {
+  /** A source's or operator's stream failed, or a node asked to stop the run. */
+  fail(error: Error): void;
+  contextFor(node: string): Context;
+}
+
+/**
+ * A plan's nodes wired together. What one node emits goes to the nodes that use it, in the plan's order: to one
+ * as it is, to several as copies whose outcomes join again. Everything is synchronous from the intake to the
+ * sink stage, so order along a path is the order of emission.
+ */
+export class Pipeline {
+  readonly sinks: readonly { readonly node: PlanNode & { kind: "sink" }; readonly stage: SinkStage }[];
+  readonly #plan: Plan;
+  readonly #hooks: PipelineHooks;
+  readonly #deadLetters: DeadLetters;
+  readonly #intakes: ReadonlyMap<string, LaneIntake>;
+  readonly #targets: ReadonlyMap<string, SinkTarget>;
+  readonly #windows = new Set<Window>();
+  readonly #outputs = new Map<string, Subject<Flowing>[]>();
+  #busy = 0;
+
+  constructor(
+    plan: Plan,
+    intakes: ReadonlyMap<string, LaneIntake>,
+    targets: ReadonlyMap<string, SinkTarget>,
+    deadLetters: DeadLetters,
+    hooks: PipelineHooks,
+  ) {
+    this.#plan = plan;
+    this.#intakes = intakes;
+    this.#targets = targets;
+    this.#deadLetters = deadLetters;
+    this.#hooks = hooks;
+    const sinks: { node: PlanNode & { kind: "sink" }; stage: SinkStage }[] = [];
+    // From the sinks up, so that whoever emits already has listeners.
+    for (const node of [...plan.nodes].reverse()) {
+      const inputs = node.inputs.map(({ node: from, branch }) => this.#edge(from, branch));
+      if (node.kind === "sink") {
+        const stage = this.#sinkStage(node);
+        sinks.unshift({ node, stage });
+        for (const input of inputs) input.subscribe({ next: (item) => stage.next(item), error: hooks.fail });
+      } else if (node.kind === "route") {
+        this.#route(node, inputs[0]!);
+      } else if (node.kind === "operator") {
+        node.operator.build(this.#operatorContext(node.name))(inputs[0]!).subscribe(this.#emitter(node.name));
+      } else if (node.kind === "merge") {
+        this.#merge(node.name, inputs);
+      } else {
+        intakes.get(node.name)!.stream.subscribe(this.#emitter(node.name));
+      }
+    }
+    this.sinks = sinks;
+  }
+
+  /** Author calls under way. */
+  get busy(): number {
+    return this.#busy;
+  }
+
+  /** Messages rejected and not yet dead-lettered, and batches being written. */
+  get underWay(): number {
+    let count = this.#deadLetters.open + this.#busy;
+    for (const { stage } of this.sinks) count += stage.writing;
+    return count;
+  }
+
+  /** Opens the oldest window of all. */
+  flushOldest(): void {
+    let oldest: Window | undefined;
+    for (const window of this.#windows) {
+      if (oldest === undefined || window.openedAt < oldest.openedAt) oldest = window;
+    }
+    oldest?.flush();
+  }
+
+  /** A stream for one use of a node's output. */
+  #edge(from: string, branch: string | undefined): Subject<Flowing> {
+    const edge = new Subject<Flowing>();
+    const key = outputKey(from, branch);
+    const edges = this.#outputs.get(key);
+    // Nodes are wired last to first, and emit to their users in the plan's order.
+    if (edges === undefined) this.#outputs.set(key, [edge]);
+    else edges.unshift(edge);
+    return edge;
+  }
+
+  #emitter(node: string, branch?: string) {
+    const edges = this.#outputs.get(outputKey(node, branch)) ?? [];
+    return {
+      next:
+        edges.length === 1
+          ? (item: Flowing) => edges[0]!.next(item)
+          : (item: Flowing) => emitToAll(edges, item),
+      error: (error: unknown) => this.#hooks.fail(error instanceof Error ? error : new Error(String(error))),
+      complete: () => {
+        for (const edge of edges) edge.complete();
+      },
+    };
+  }
+
+  #route(node: PlanNode & { kind: "route" }, input: Observable<Flowing>): void {
+    const part = node.router.build(this.#operatorContext(node.name));
+    const branches = node.router.branches.map((branch) => this.#emitter(node.name, branch));
+    input.subscribe({
+      next(item) {
+        if (!(item instanceof Chunk)) {
+          for (const branch of branches) branch.next(item);
+          return;
+        }
+        const parts = part(item);
+        for (let i = 0; i < branches.length; i++) {
+          const chunk = parts[i];
+          if (chunk !== undefined && chunk.live > 0) branches[i]!.next(chunk);
+        }
+      },
+      error: branches[0]!.error,
+      complete: () => {
+        for (const branch of branches) branch.complete();
+      },
+    });
+  }
+
+  #merge(name: string, inputs: readonly Observable<Flowing>[]): void {
+    const output = this.#emitter(name);
+    let open = inputs.length;
+    for (const input of inputs) {
+      input.subscribe({
+        next: output.next,
+        error: output.error,
+        complete: () => {
+          if (--open === 0) output.complete();
+        },
+      });
+    }
+  }
+
+  #sinkStage(node: PlanNode & { kind: "sink" }): SinkStage {
+    return new SinkStage(this.#hooks.contextFor(node.name), this.#targets.get(node.name)!, {
+      refuse: (chunk, index, failure) => this.#reject(node.name, chunk, index, failure),
+      fail: this.#hooks.fail,
+    });
+  }
+
+  #reject(
+    node: string,
+    chunk: Chunk,
+    index: number,
+    failure: Parameters<OperatorContext["reject"]>[2],
+  ): void {
+    const source = this.#plan.nodes.find((other) => other.name === chunk.lane.origin.source);
+    const kept = source?.kind === "source" && source.source.capabilities.ack === "cumulative";
+    this.#deadLetters.reject(node, kept, chunk, index, failure);
+  }
+
+  #operatorContext(node: string): OperatorContext {
+    const destinationOf = this.#destinationOf(node);
+    const credit = (lane: Lane) => (lane.ledger instanceof Credit ? lane.ledger : undefined);
+    return {
+      ...this.#hooks.contextFor(node),
+      reject: (chunk, index, failure) => this.#reject(node, chunk, index, failure),
+      held: (lane, count) => credit(lane)?.addHeld(count),
+      waiting: (lane, count) => credit(lane)?.addWaiting(count),
+      opened: (window) => this.#windows.add(window),
+      closed: (window) => this.#windows.delete(window),
+      destinationOf,
+      busy: () => {
+        this.#busy++;
+        let over = false;
+        return () => {
+          if (over) return;
+          over = true;
+          this.#busy--;
+        };
+      },
+      fail: this.#hooks.fail,
+    };
+  }
+
+  /** Where the one sink that the node leads to will put a message; undefined where it leads to several. */
+  #destinationOf(node: string): ((chunk: Chunk, index: number) => Destination) | undefined {
+    const users = this.#plan.nodes.filter((other) => other.inputs.some((input) => input.node === node));
+    const user = users[0];
+    if (users.length !== 1 || user === undefined || user.kind === "route") return undefined;
+    if (user.kind !== "sink") return this.#destinationOf(user.name);
+    const { session } = this.#targets.get(user.name)!;
+    return (chunk, index) => session.destinationOf(chunk, index);
+  }
+
+  /** All sources' intakes, in the plan's order. */
+  get intakes(): readonly LaneIntake[] {
+    return [...this.#intakes.values()];
+  }
+}
+
+function outputKey(node: string, branch: string | undefined): string {
+  return branch === undefined ? node : `${node}\n${branch}`;
+}
+
+/** Copies for a fan-out; a batch has one sink by the compiler's rules, so it never comes here. */
+function emitToAll(edges: readonly Subject<Flowing>[], item: Flowing): void {
+  if (item instanceof Batch) throw new Error("a batch leads to one sink only");
+  if (!(item instanceof Chunk)) {
+    for (const edge of edges) edge.next(item);
+    return;
+  }
+  const branches = fanOut(item, edges.length);
+  for (let i = 0; i < edges.length; i++) edges[i]!.next(branches[i]!);
+}
