@@ -9,9 +9,9 @@ import { join } from "node:path";
  * the process groups named in the folder's *.pid files and removes the folder. So nothing is left running.
  */
 const GUARD = `
-  cat >/dev/null
+  while read -r line; do :; done
   for file in "$1"/*.pid; do
-    [ -s "$file" ] && kill -s KILL -- "-$(cat "$file")" 2>/dev/null
+    [ -s "$file" ] && read -r pid <"$file" && kill -s KILL -- "-$pid" 2>/dev/null
   done
   for try in 1 2 3 4 5 6 7 8 9 10; do
     rm -rf "$1" 2>/dev/null && exit 0

@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -18,10 +19,18 @@ function jarFolder(): string {
 /** Why Kafka cannot be started on this machine; undefined if it can. */
 export function kafkaAbsence(): string | undefined {
   if (findProgram("java") === undefined) return "Java, 17 or newer, is not installed";
+  const version = javaVersion();
+  if (version < 17) return `Java ${version} is installed, Kafka needs 17 or newer`;
   if (!existsSync(jarFolder()) && findProgram("mvn") === undefined) {
     return "Maven, which fetches Kafka's jars, is not installed";
   }
   return undefined;
+}
+
+/** The major version: `java -version` says `version "17.0.15"`, and up to Java 8 `version "1.8.0"`. */
+function javaVersion(): number {
+  const { stderr } = spawnSync("java", ["-version"], { encoding: "utf8" });
+  return Number(/version "(\d+)/.exec(stderr)?.[1] ?? 0);
 }
 
 /**

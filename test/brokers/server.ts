@@ -54,7 +54,7 @@ export class Server {
     child.once("error", (error) => {
       failure = error;
     });
-    if (child.pid !== undefined) writeFileSync(this.#pidFile, String(child.pid));
+    if (child.pid !== undefined) writeFileSync(this.#pidFile, `${child.pid}\n`);
     child.unref();
     this.#child = child;
     const up = async () => failure !== undefined || !this.running || (await ready());
