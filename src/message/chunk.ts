@@ -44,6 +44,9 @@ export class Chunk<T = unknown> {
   headerColumn: Headers[] | undefined = undefined;
   /** A step has changed decoded values, so that the payloads no longer say what they do. `encode` makes it false. */
   changed = false;
+  /** What `compress` asks of the sink, where no `batch` step carries it. */
+  codec: Codec = "none";
+  framing: Framing = "record";
   #live: number;
 
   constructor(lane: Lane, owner: Settler, first: number, length: number, records: Records, from: number) {
