@@ -1,5 +1,7 @@
 import type { Context } from "./context.ts";
 import type { EmbeddedBroker } from "./embedded.ts";
+import type { Location } from "./location.ts";
+import type { OptionProblem } from "./options.ts";
 
 /** Something a topology needs to exist before it runs: a topic, a queue, an exchange. */
 export interface Requirement {
@@ -28,6 +30,10 @@ export interface Connection {
   readonly connector: string;
   /** Where it leads, without secrets: "127.0.0.1:9092". */
   readonly address: string;
+  /** Line of the topology file that made it. */
+  readonly location?: Location | undefined;
+  /** Mistakes in its own settings: reported once at its own line, however many sources and sinks repeat them. */
+  readonly problems?: readonly OptionProblem[];
   /** The in-process stand-in of this connection in a run on embedded brokers; undefined where none is needed. */
   embedded(context: Context): EmbeddedBroker | undefined;
   /** Asks the broker which requirements it does not meet. Errors thrown: class network or application. */

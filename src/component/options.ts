@@ -1,19 +1,31 @@
 import { Ajv, type ErrorObject } from "ajv";
+import type { ErrorCode } from "../errors.ts";
+import { isUnset } from "./environment.ts";
+import { Secret } from "./secret.ts";
 
-/** JSON Schema (draft-07) of a component's options; functions are checked by the keyword `isFunction: true`. */
+/**
+ * JSON Schema (draft-07) of a component's options. Keywords beyond the draft: `isFunction`, `isDuration`, `isSize`
+ * and `isSecret` (text or a {@link Secret}), each with the value `true`.
+ */
 export type OptionsSchema = Readonly<Record<string, unknown>>;
 
 /** One mistake in the options of a component. */
 export interface OptionProblem {
-  /** From the table in errors.ts. */
-  readonly code: string;
+  readonly code: ErrorCode;
   /** What is wrong, naming the option. */
   readonly message: string;
   /** What to do. */
   readonly remedy: string;
 }
 
-const ajv = new Ajv({ allErrors: true, strict: true, ownProperties: true, allowUnionTypes: true });
+// `verbose` puts the refused value and its schema into each error, from which the remedy is made.
+const ajv = new Ajv({
+  allErrors: true,
+  strict: true,
+  ownProperties: true,
+  allowUnionTypes: true,
+  verbose: true,
+});
 ajv.addKeyword({
   keyword: "isFunction",
   validate: (wanted: boolean, value: unknown) => (typeof value === "function") === wanted,
@@ -28,9 +40,18 @@ ajv.addKeyword({
   schemaType: "boolean",
   validate: (_: boolean, value: unknown) => parseSize(value) !== undefined,
 });
+ajv.addKeyword({
+  keyword: "isSecret",
+  schemaType: "boolean",
+  validate: (_: boolean, value: unknown) =>
+    value instanceof Secret || (typeof value === "string" && value !== ""),
+});
 const compiled = new WeakMap<OptionsSchema, ReturnType<typeof ajv.compile>>();
 
-/** Checks options against their schema; returns every mistake, an empty array when there is none. */
+/**
+ * Checks options against their schema; returns every mistake, an empty array when there is none. A value that
+ * stands for an unset environment variable is no second mistake: {@link env} has reported it.
+ */
 export function optionProblems(owner: string, schema: OptionsSchema, options: unknown): OptionProblem[] {
   let validate = compiled.get(schema);
   if (validate === undefined) {
@@ -38,7 +59,7 @@ export function optionProblems(owner: string, schema: OptionsSchema, options: un
     compiled.set(schema, validate);
   }
   if (validate(options)) return [];
-  const errors = validate.errors ?? [];
+  const errors = (validate.errors ?? []).filter((error) => !isUnset(error.data));
   const problems = errors
     .filter((error) => error.keyword !== "anyOf" && error.keyword !== "oneOf" && error.keyword !== "if")
     .map((error) => describe(owner, schema, error));
@@ -82,6 +103,12 @@ function describe(owner: string, schema: OptionsSchema, error: ErrorObject): Opt
         code: "option-invalid",
         message: `${about} is not a duration`,
         remedy: 'give milliseconds or text such as "250ms", "10s", "5m", "2h"; at most 24 days',
+      };
+    case "isSecret":
+      return {
+        code: "option-invalid",
+        message: `${about} must be text or a secret`,
+        remedy: 'give text, or secret(env("NAME")) so that it is never printed',
       };
     case "isSize":
       return {

@@ -3,6 +3,7 @@ import type { Chunk } from "../message/chunk.ts";
 import type { Connection } from "./connection.ts";
 import type { Context, Time } from "./context.ts";
 import type { Failure } from "./failure.ts";
+import type { Location } from "./location.ts";
 import type { OptionProblem } from "./options.ts";
 
 /** Facts about a sink, as data. */
@@ -21,8 +22,12 @@ export interface Sink {
   readonly connection: Connection;
   readonly capabilities: SinkCapabilities;
   readonly problems: readonly OptionProblem[];
+  /** Line of the topology file that made it. */
+  readonly location?: Location | undefined;
   /** Topics, queues, exchanges or files it writes to. */
   readonly targets: readonly string[];
+  /** What its targets are: "topic", "queue", "exchange", "file". Default "target". */
+  readonly targetKind?: string;
   open(context: Context): Promise<SinkSession>;
 }
 

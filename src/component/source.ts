@@ -5,6 +5,7 @@ import type { Lane, LaneOrigin } from "../message/lane.ts";
 import type { Records } from "../message/records.ts";
 import type { Connection } from "./connection.ts";
 import type { Context, Time } from "./context.ts";
+import type { Location } from "./location.ts";
 import type { OptionProblem } from "./options.ts";
 
 /** Facts about a source, as data: nothing ever asks which connector it is. */
@@ -29,8 +30,14 @@ export interface Source {
   readonly connection: Connection;
   readonly capabilities: SourceCapabilities;
   readonly problems: readonly OptionProblem[];
+  /** Line of the topology file that made it. */
+  readonly location?: Location | undefined;
   /** Topics, queues or files it reads. */
   readonly targets: readonly string[];
+  /** What its targets are: "topic", "queue", "file". Default "target". */
+  readonly targetKind?: string;
+  /** How many lanes it will have at most, where that is known before connecting. */
+  readonly lanes?: number;
   /** What it allows in flight at once. */
   readonly credit: CreditOptions;
   open(context: SourceContext): Promise<SourceSession>;
