@@ -1,6 +1,6 @@
 import type { Connection, Requirement, Unmet } from "../../component/connection.ts";
 import type { Context } from "../../component/context.ts";
-import { callerLocation } from "../../component/location.ts";
+import { callerLocation, type Location } from "../../component/location.ts";
 import { type OptionProblem, optionProblems } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
@@ -47,7 +47,8 @@ class KafkaCluster implements KafkaConnection {
   readonly address: string;
   readonly #embeddedAlways: boolean;
   #own: EmbeddedKafka | undefined;
-  readonly #problems: readonly OptionProblem[];
+  readonly location: Location | undefined;
+  readonly problems: readonly OptionProblem[];
   readonly #settings: KafkaSettings | undefined;
   readonly #declared = new Map<string, NewTopic>();
 
@@ -57,11 +58,12 @@ class KafkaCluster implements KafkaConnection {
     this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
     this.address = this.#settings?.brokers.join(",") ?? "";
     if (this.#settings !== undefined) problems.push(...saslProblems(this.#settings));
-    this.#problems = problems;
+    this.problems = problems;
+    this.location = callerLocation();
   }
 
   source(options: KafkaSourceOptions): Source {
-    const problems = [...this.#problems, ...optionProblems("kafka source", kafkaSourceSchema, options)];
+    const problems = optionProblems("kafka source", kafkaSourceSchema, options);
     const targets = Array.isArray(options.topics) ? options.topics : [];
     return {
       kind: "source",
@@ -77,13 +79,13 @@ class KafkaCluster implements KafkaConnection {
       problems,
       targets,
       credit: kafkaCredit(options),
-      ...located(),
+      location: callerLocation(),
       open: (context) => openKafkaSource(context, this.#client(context), this.address, options),
     };
   }
 
   sink(options: KafkaSinkOptions): Sink {
-    const problems = [...this.#problems, ...optionProblems("kafka sink", kafkaSinkSchema, options)];
+    const problems = optionProblems("kafka sink", kafkaSinkSchema, options);
     if (options.partitions !== undefined || options.replicationFactor !== undefined) {
       this.#declared.set(options.topic, {
         topic: options.topic,
@@ -99,7 +101,7 @@ class KafkaCluster implements KafkaConnection {
       capabilities: { order: "always", batches: true },
       problems,
       targets: [options.topic],
-      ...located(),
+      location: callerLocation(),
       open: (context) => openKafkaSink(context, this.#client(context), this.address, options),
     };
   }
@@ -178,9 +180,4 @@ function saslProblems(settings: KafkaSettings): OptionProblem[] {
       remedy: 'set tls: true, or use "scram-sha-256"',
     },
   ];
-}
-
-function located(): { location?: NonNullable<ReturnType<typeof callerLocation>> } {
-  const location = callerLocation();
-  return location === undefined ? {} : { location };
 }

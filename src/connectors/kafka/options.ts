@@ -5,6 +5,7 @@ import {
   type OptionsSchema,
   type Size,
 } from "../../component/options.ts";
+import type { Secret } from "../../component/secret.ts";
 import type { CreditOptions } from "../../component/source.ts";
 
 /** How to reach a cluster. */
@@ -40,7 +41,8 @@ export interface KafkaTls {
 export interface KafkaSasl {
   readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512";
   readonly username: string;
-  readonly password: string;
+  /** Best as `secret(env("…"))`, which prints `***` wherever it turns up. */
+  readonly password: string | Secret;
 }
 
 export interface KafkaSourceOptions {
@@ -133,7 +135,7 @@ export const kafkaSchema: OptionsSchema = {
       properties: {
         mechanism: { enum: ["plain", "scram-sha-256", "scram-sha-512"] },
         username: name,
-        password: { type: "string" },
+        password: { isSecret: true },
       },
     },
     connectTimeout: duration,

@@ -6,6 +6,7 @@ import kafkajs, {
   type Message,
 } from "kafkajs";
 import type { Context, Time } from "../../../../component/context.ts";
+import { reveal } from "../../../../component/secret.ts";
 import type { Batch, Codec } from "../../../../message/batch.ts";
 import type { HeaderValue } from "../../../../message/records.ts";
 import type {
@@ -64,7 +65,10 @@ class KafkaJsClient implements KafkaClient {
         context.logger.warn({ node: context.node }, "TLS certificates are not verified (insecureSkipVerify)");
       }
     }
-    if (settings.sasl !== undefined) config.sasl = { ...settings.sasl } as NonNullable<KafkaConfig["sasl"]>;
+    if (settings.sasl !== undefined) {
+      const { mechanism, username, password } = settings.sasl;
+      config.sasl = { mechanism, username, password: reveal(password) } as NonNullable<KafkaConfig["sasl"]>;
+    }
     this.#kafka = new KafkaClass(config);
   }
 
