@@ -2,6 +2,8 @@ import { spawn } from "node:child_process";
 import { text } from "node:stream/consumers";
 
 export interface RunOptions {
+  /** Default: this process's. */
+  readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly stdin?: string | Uint8Array;
   /** Milliseconds after which the program is killed and the run fails. Default 60,000. */
@@ -19,19 +21,15 @@ export async function run(
   args: readonly string[],
   options: RunOptions = {},
 ): Promise<RunResult> {
-  const within = options.within ?? 60_000;
-  const child = spawn(file, args, {
-    env: options.env ?? process.env,
-    timeout: within,
-    killSignal: "SIGKILL",
-  });
+  const { cwd, env, stdin = "", within = 60_000 } = options;
+  const child = spawn(file, args, { cwd, env, timeout: within, killSignal: "SIGKILL" });
   const exit = new Promise<string | undefined>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (code, signal) => resolve(code === 0 ? undefined : (signal ?? `exit code ${code}`)));
   });
   // A program may end without reading all of its input; its exit code tells, not the broken pipe.
   child.stdin.once("error", () => {});
-  child.stdin.end(options.stdin ?? "");
+  child.stdin.end(stdin);
   const [stdout, stderr, failure] = await Promise.all([text(child.stdout), text(child.stderr), exit]);
   if (failure !== undefined) {
     throw new Error(`${[file, ...args].join(" ")}: ${failure}\n${stdout}${stderr}`.slice(0, 8_000));
