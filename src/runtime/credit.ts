@@ -107,6 +107,11 @@ export class Credit implements Ledger {
     this.#freed();
   }
 
+  /** Every lane with something waiting is about to ask again: forgets earlier refusals. */
+  askAgain(): void {
+    this.#refused = false;
+  }
+
   /**
    * How many of the records from `from` on the lane may take in now. 0 unless a decent chunk fits: taking
    * messages one by one as they free up would make every later batch small.
@@ -148,7 +153,6 @@ export class Credit implements Ledger {
     this.#inFlight += count;
     this.#parts += count;
     this.#bytes += bytes;
-    this.#refused = false;
   }
 
   settled(_lane: Lane, outcome: Outcome, bytes: number): void {

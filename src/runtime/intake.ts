@@ -131,6 +131,7 @@ export class LaneIntake implements Intake {
   #pump(): void {
     if (this.#pumping || this.#stopped) return;
     this.#pumping = true;
+    this.credit.askAgain();
     let again = false;
     const lanes = this.#turn;
     for (const lane of lanes) {

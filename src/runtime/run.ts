@@ -19,7 +19,7 @@ export interface RunOptions {
   readonly work: Work;
   readonly logger: Logger;
   /** In-process brokers instead of the real ones. */
-  readonly embedded?: EmbeddedBrokers;
+  readonly embedded?: EmbeddedBrokers | undefined;
   /** Longest time in ms from {@link Run.drain} to the end. Default 30,000. */
   readonly drainTimeout?: number;
 }

@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { Chunk, Fork, Split } from "./chunk.ts";
+import { Lane } from "./lane.ts";
+import { Outcome } from "./outcome.ts";
+import { PlainRecords } from "./records.ts";
+
+function chunkOf(count: number) {
+  const outcomes: (Outcome | undefined)[] = new Array(count).fill(undefined);
+  let parts = 0;
+  const lane = new Lane({
+    origin: { source: "s", target: "t" },
+    epoch: 1,
+    ack: "cumulative",
+    ledger: {
+      taken: (_lane, taken) => {
+        parts += taken;
+      },
+      settled: () => {
+        parts--;
+      },
+      branched: (_lane, more) => {
+        parts += more;
+      },
+    },
+  });
+  const records = new PlainRecords(
+    Array.from({ length: count }, (_, position) => ({
+      position,
+      key: Buffer.from(`k${position}`),
+      value: Buffer.from(`v${position}`),
+      headers: [],
+      timestamp: position,
+    })),
+  );
+  lane.take(records, 0, count);
+  const owner = {
+    settle(sequence: number, outcome: Outcome) {
+      outcomes[sequence] ??= outcome;
+      lane.settle(sequence, outcome);
+    },
+  };
+  return { chunk: new Chunk(lane, owner, 0, count, records, 0), outcomes, parts: () => parts };
+}
+
+test("columns that were never written are read from the records", () => {
+  const { chunk } = chunkOf(2);
+  assert.equal(chunk.value(1)?.toString(), "v1");
+  assert.equal(chunk.key(1)?.toString(), "k1");
+  assert.equal(chunk.payload(1)?.toString(), "v1");
+  chunk.keys = [null, Buffer.from("new")];
+  assert.equal(chunk.key(0), null);
+  assert.equal(chunk.single(1).key(0)?.toString(), "new");
+  assert.equal(chunk.single(1).position(0), 1);
+});
+
+test("a branch has columns of its own", () => {
+  const { chunk } = chunkOf(2);
+  chunk.values = ["a", "b"];
+  const copy = chunk.branch(new Fork(chunk, 1));
+  (copy.values as unknown[])[0] = "changed";
+  copy.takeOut(1);
+  assert.equal(chunk.value(0), "a");
+  assert.equal(chunk.live, 2);
+  assert.equal(copy.live, 1);
+});
+
+test("property: a fan-out settles a message once all branches have, with the worst outcome", () => {
+  const outcome = fc.constantFrom<Outcome>(1, 2, 3, 4, 6);
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 5 }).chain((branches) =>
+        fc.record({
+          branches: fc.constant(branches),
+          ends: fc.array(fc.array(outcome, { minLength: branches, maxLength: branches }), {
+            minLength: 1,
+            maxLength: 8,
+          }),
+          seed: fc.infiniteStream(fc.nat()),
+        }),
+      ),
+      ({ branches, ends, seed }) => {
+        const { chunk, outcomes, parts } = chunkOf(ends.length);
+        const fork = new Fork(chunk, branches);
+        const copies = Array.from({ length: branches }, () => chunk.branch(fork));
+        assert.equal(parts(), ends.length * branches);
+        const moves = ends.flatMap((list, index) => list.map((end, branch) => ({ index, branch, end })));
+        const left = ends.map(() => branches);
+        while (moves.length > 0) {
+          const [move] = moves.splice(seed.next().value! % moves.length, 1);
+          const { index, branch, end } = move!;
+          assert.equal(outcomes[index], undefined, "not before the last branch");
+          copies[branch]!.settle(index, end);
+          left[index]!--;
+          if (left[index] === 0) assert.equal(outcomes[index], Math.max(...ends[index]!));
+        }
+        assert.equal(parts(), 0);
+      },
+    ),
+  );
+});
+
+test("a parent settles once all children have, with the worst outcome, and a repeated child counts once", () => {
+  const { chunk, outcomes, parts } = chunkOf(2);
+  const split = new Split(chunk, 1, 3);
+  assert.equal(parts(), 4);
+  split.settle(0, Outcome.delivered);
+  split.settle(0, Outcome.delivered);
+  split.settle(2, Outcome.deadLettered);
+  assert.equal(outcomes[1], undefined);
+  split.settle(1, Outcome.filtered);
+  assert.equal(outcomes[1], Outcome.deadLettered);
+  assert.equal(outcomes[0], undefined);
+  assert.equal(parts(), 1);
+});

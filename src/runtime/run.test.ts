@@ -1,0 +1,468 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Observable } from "rxjs";
+import type { Connection } from "../component/connection.ts";
+import type { Flowing, Operator, OperatorContext } from "../component/operator.ts";
+import type { Refusal, Sink, SinkSession } from "../component/sink.ts";
+import type { Source, SourceContext } from "../component/source.ts";
+import { MillraceError } from "../errors.ts";
+import { Batch, type Destination } from "../message/batch.ts";
+import { Chunk } from "../message/chunk.ts";
+import type { Lane } from "../message/lane.ts";
+import { Outcome } from "../message/outcome.ts";
+import { PlainRecords } from "../message/records.ts";
+import { testContext } from "../testing/context.ts";
+import type { Plan, PlanNode } from "../topology/plan.ts";
+import { start } from "./run.ts";
+
+const connection = { connector: "test", address: "here" } as Connection;
+
+/** A source that a test feeds by hand and that remembers what was acknowledged. */
+class HandSource {
+  context!: SourceContext;
+  lane!: Lane;
+  committed = 0;
+  closed = false;
+  stopped = false;
+  atEnd = true;
+  next = 0;
+  openError: Error | undefined;
+
+  readonly source: Source = {
+    kind: "source",
+    type: "hand",
+    name: "in",
+    connection,
+    capabilities: { ack: "cumulative", holdsRebalance: true, replays: true, order: "lane" },
+    problems: [],
+    targets: ["in"],
+    credit: { messages: 100, bytes: 1e6, span: 400, chunk: 10 },
+    open: async (context) => {
+      if (this.openError !== undefined) throw this.openError;
+      this.context = context;
+      this.lane = context.intake.open({
+        origin: { target: "in", partition: 0 },
+        epoch: 1,
+        ack: "cumulative",
+      });
+      return {
+        stream: context.intake.stream,
+        stopIntake: () => {
+          this.stopped = true;
+          context.intake.stop();
+        },
+        commit: async () => {
+          this.committed = this.lane.checkpoint;
+        },
+        close: async () => {
+          this.closed = true;
+        },
+        status: () => ({ ready: true, lastErrors: [] }),
+        atEnd: async () => this.atEnd,
+      };
+    },
+  };
+
+  offer(...values: string[]): void {
+    this.context.intake.offer(
+      this.lane,
+      new PlainRecords(
+        values.map((value) => ({
+          position: this.next++,
+          key: Buffer.from("key"),
+          value: Buffer.from(value),
+          headers: [["h", Buffer.from("1")]],
+          timestamp: 7,
+        })),
+      ),
+    );
+  }
+}
+
+/** A sink that keeps what it is given and answers when told to. */
+class HandSink {
+  readonly written: string[] = [];
+  readonly batches: Batch[] = [];
+  readonly waiting: (() => void)[] = [];
+  readonly destination: Destination = { name: "out" };
+  hold = false;
+  closed = false;
+  refuse: (payload: string) => Refusal["failure"] | undefined = () => undefined;
+  writeError: Error | undefined;
+  readonly sink: Sink;
+
+  constructor(name: string) {
+    const session: SinkSession = {
+      destinationOf: () => this.destination,
+      write: (batch) => this.#write(batch),
+      close: async () => {
+        this.closed = true;
+      },
+      status: () => ({ ready: true, lastErrors: [] }),
+    };
+    this.sink = {
+      kind: "sink",
+      type: "hand",
+      name,
+      connection,
+      capabilities: { order: "always", batches: true },
+      problems: [],
+      targets: [name],
+      open: async () => session,
+    };
+  }
+
+  async #write(batch: Batch): Promise<readonly Refusal[]> {
+    if (this.writeError !== undefined) throw this.writeError;
+    this.batches.push(batch);
+    if (this.hold) await new Promise<void>((resolve) => this.waiting.push(resolve));
+    const refusals: Refusal[] = [];
+    for (let entry = 0; entry < batch.length; entry++) {
+      const payload = batch.payload(entry)?.toString() ?? "";
+      const failure = this.refuse(payload);
+      if (failure === undefined) {
+        this.written.push(payload);
+        batch.settle(entry, Outcome.delivered);
+      } else refusals.push({ entry, failure });
+    }
+    return refusals;
+  }
+
+  release(): void {
+    this.hold = false;
+    for (const resolve of this.waiting.splice(0)) resolve();
+  }
+}
+
+function operator(
+  build: (context: OperatorContext, item: Flowing, emit: (item: Flowing) => void) => void,
+): Operator<never, unknown> {
+  return {
+    kind: "operator",
+    type: "test",
+    options: {},
+    location: undefined,
+    problems: [],
+    effect: { takes: "any", leaves: "same" },
+    rejects: true,
+    build: (context) => (input) =>
+      new Observable((subscriber) =>
+        input.subscribe({
+          next: (item) => build(context, item, (out) => subscriber.next(out)),
+          complete: () => subscriber.complete(),
+        }),
+      ),
+  };
+}
+
+interface Setup {
+  readonly middle?: readonly Operator<never, unknown>[];
+  readonly sinks?: number;
+  readonly deadLetters?: boolean;
+  readonly audit?: boolean;
+  readonly drainTimeout?: number;
+}
+
+function setup({
+  middle = [],
+  sinks = 1,
+  deadLetters = true,
+  audit = false,
+  drainTimeout = 1_000,
+}: Setup = {}) {
+  const context = testContext();
+  const from = new HandSource();
+  const to = Array.from({ length: sinks }, (_, i) => new HandSink(`out-${i}`));
+  const dead = new HandSink("dead");
+  const events = new HandSink("events");
+  const nodes: PlanNode[] = [
+    { kind: "source", name: "in", location: undefined, inputs: [], source: from.source },
+  ];
+  middle.forEach((it, i) => {
+    nodes.push({
+      kind: "operator",
+      name: `op-${i}`,
+      location: undefined,
+      inputs: [{ node: nodes.at(-1)!.name }],
+      operator: it,
+    });
+  });
+  const last = nodes.at(-1)!.name;
+  for (const sink of to) {
+    nodes.push({
+      kind: "sink",
+      name: sink.sink.name,
+      location: undefined,
+      inputs: [{ node: last }],
+      sink: sink.sink,
+      audit: audit ? events.sink : undefined,
+    });
+  }
+  const plan: Plan = {
+    name: "test",
+    nodes,
+    deadLetters: deadLetters ? { sink: dead.sink, location: undefined } : undefined,
+    connections: [],
+    warnings: [],
+  };
+  const begin = () => start(plan, { ...context, drainTimeout });
+  return { context, from, to, dead, events, begin, run: (ms: number) => context.clock.run(ms) };
+}
+
+/** Drives virtual time until the promise is settled. */
+async function drive<T>(
+  clock: ReturnType<typeof setup>["context"]["clock"],
+  promise: Promise<T>,
+): Promise<T> {
+  let done = false;
+  promise.finally(() => {
+    done = true;
+  });
+  for (let turn = 0; turn < 10_000 && !done; turn++) await clock.run(5);
+  assert.ok(done, "nothing happened for 50 s of virtual time");
+  return promise;
+}
+
+test("messages go from the source to the sink and are acknowledged by a drain", async () => {
+  const { context, from, to, begin, run } = setup();
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c");
+  await run(10);
+  assert.deepEqual(to[0]!.written, ["a", "b", "c"]);
+  assert.equal(running.status().conservation.delivered, 3);
+  assert.deepEqual(await drive(context.clock, running.drain()), { how: "done" });
+  assert.equal(from.committed, 3);
+  assert.ok(from.closed && to[0]!.closed);
+  assert.equal(running.status().mode, "done");
+});
+
+test("what gathers while a write is out goes together", async () => {
+  const { from, to, begin, run } = setup();
+  to[0]!.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  await run(1);
+  from.offer("b");
+  from.offer("c");
+  await run(1);
+  assert.equal(to[0]!.batches.length, 1);
+  to[0]!.release();
+  await run(1);
+  assert.deepEqual(
+    to[0]!.batches.map((batch) => batch.length),
+    [1, 2],
+  );
+});
+
+test("a fan-out is delivered when both sinks have it", async () => {
+  const { from, to, begin, run } = setup({ sinks: 2 });
+  to[1]!.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b");
+  await run(10);
+  assert.deepEqual(to[0]!.written, ["a", "b"]);
+  assert.equal(from.lane.checkpoint, 0);
+  to[1]!.release();
+  await run(10);
+  assert.equal(from.lane.checkpoint, 2);
+  assert.equal(running.status().conservation.delivered, 2);
+});
+
+const rejectB = operator((context, item, emit) => {
+  if (item instanceof Chunk) {
+    for (let i = 0; i < item.length; i++) {
+      if (item.value(i)?.toString() === "b") {
+        context.reject(item, i, {
+          class: "business",
+          code: "schema-violation",
+          message: "b is not allowed",
+          path: "/x",
+        });
+      }
+    }
+  }
+  emit(item);
+});
+
+test("a rejected message settles once its dead letter is acknowledged, with its bytes and where it came from", async () => {
+  const { from, to, dead, begin, run } = setup({ middle: [rejectB] });
+  dead.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c");
+  await run(10);
+  assert.deepEqual(to[0]!.written, ["a", "c"]);
+  assert.equal(from.lane.checkpoint, 1, "b is not settled yet");
+  assert.equal(running.status().conservation.inFlight, 1);
+  const letter = dead.batches[0]!;
+  const headers = Object.fromEntries(letter.headers(0).map(([name, value]) => [name, String(value)]));
+  assert.equal(letter.payload(0)?.toString(), "b");
+  assert.equal(letter.key(0)?.toString(), "key");
+  assert.equal(headers.h, "1");
+  assert.equal(headers["millrace-error-code"], "schema-violation");
+  assert.equal(headers["millrace-error-class"], "business");
+  assert.equal(headers["millrace-error-path"], "/x");
+  assert.equal(headers["millrace-error-node"], "op-0");
+  assert.equal(headers["millrace-error-target"], "in");
+  assert.equal(headers["millrace-error-partition"], "0");
+  assert.equal(headers["millrace-error-position"], "1");
+  dead.release();
+  await run(10);
+  assert.equal(from.lane.checkpoint, 3);
+  assert.equal(running.status().conservation.deadLettered, 1);
+});
+
+test("a rejection with no dead letters stops the run, and nothing is acknowledged", async () => {
+  const { context, from, begin } = setup({ middle: [rejectB], deadLetters: false });
+  const running = begin();
+  await running.started;
+  from.offer("a", "b");
+  const result = await drive(context.clock, running.finished);
+  assert.equal(result.how, "failed");
+  assert.match(
+    (result as { error: Error }).error.message,
+    /op-0 rejects the message at in\/0 position 1 .* no dead letters/,
+  );
+  assert.equal(from.committed, 0);
+  assert.ok(from.closed);
+});
+
+test("a message that a sink refuses is dead-lettered; a refused dead letter becomes a stub", async () => {
+  const { from, to, dead, begin, run } = setup();
+  to[0]!.refuse = (payload) =>
+    payload === "b" ? { class: "business", code: "record-too-large", message: "too large" } : undefined;
+  dead.refuse = (payload) =>
+    payload === "b" ? { class: "business", code: "record-too-large", message: "too large" } : undefined;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b");
+  await run(10);
+  const stub = dead.batches.at(-1)!;
+  assert.equal(stub.payload(0), null);
+  const headers = Object.fromEntries(stub.headers(0));
+  assert.equal(headers["millrace-error-value"], "omitted");
+  assert.equal(headers["millrace-error-value-size"], "1");
+  assert.equal(String(headers["millrace-error-value-sha256"]).length, 64);
+  assert.equal(running.status().conservation.deadLettered, 1);
+  assert.equal(from.lane.checkpoint, 2);
+});
+
+test("with an audit, messages settle only once the event about their batch is acknowledged", async () => {
+  const { from, to, dead, events, begin, run } = setup({ audit: true });
+  events.hold = true;
+  to[0]!.refuse = (payload) =>
+    payload === "b" ? { class: "business", code: "record-refused", message: "no" } : undefined;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c");
+  await run(10);
+  assert.deepEqual(to[0]!.written, ["a", "c"]);
+  assert.equal(running.status().conservation.delivered, 0);
+  events.release();
+  await run(10);
+  const event = JSON.parse(events.written[0]!);
+  assert.equal(event.topic, "out-0");
+  assert.equal(event.succeeded, 2);
+  assert.equal(event.failed, 1);
+  assert.equal(running.status().conservation.delivered, 2);
+  assert.deepEqual(dead.written, ["b"]);
+});
+
+test("a drain waits for what is in flight, and one that cannot finish says what is left", async () => {
+  const { context, from, to, begin, run } = setup({ drainTimeout: 500 });
+  to[0]!.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b");
+  await run(10);
+  const result = await drive(context.clock, running.drain());
+  assert.equal(result.how, "drain-timeout");
+  assert.match(
+    (result as { error: Error }).error.message,
+    /2 messages still in flight were not acknowledged/,
+  );
+  assert.equal(from.committed, 0);
+  assert.ok(from.stopped && from.closed);
+});
+
+test("a sink that fails for good stops the run", async () => {
+  const { context, from, to, begin } = setup();
+  to[0]!.writeError = new MillraceError("disk-failed", "no space left");
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  const result = await drive(context.clock, running.finished);
+  assert.equal(result.how, "failed");
+  assert.equal(from.committed, 0);
+  assert.equal(running.status().lastErrors[0]?.message, "no space left");
+});
+
+test("a source that cannot be opened fails the start, and what was opened is closed", async () => {
+  const { context, from, to, begin } = setup();
+  from.openError = new MillraceError("target-missing", "no such topic");
+  const running = begin();
+  await assert.rejects(running.started, { message: "no such topic" });
+  const result = await drive(context.clock, running.finished);
+  assert.equal(result.how, "failed");
+  assert.ok(to[0]!.closed);
+});
+
+test("idle is at the end with nothing in flight, seen twice", async () => {
+  const { context, from, to, begin, run } = setup();
+  to[0]!.hold = true;
+  const running = begin();
+  await running.started;
+  let idle = false;
+  const waiting = running.untilIdle().then(() => {
+    idle = true;
+  });
+  from.offer("a");
+  await run(1_000);
+  assert.equal(idle, false, "a message is in flight");
+  to[0]!.release();
+  await run(1);
+  from.atEnd = false;
+  await run(1_000);
+  assert.equal(idle, false, "there is more to read");
+  from.atEnd = true;
+  await drive(context.clock, waiting);
+  assert.ok(idle);
+});
+
+test("when credit runs out and a window holds everything, the oldest window opens", async () => {
+  const held: { chunk: Chunk; index: number }[] = [];
+  const hold = operator((context, item, emit) => {
+    if (!(item instanceof Chunk)) {
+      emit(item);
+      return;
+    }
+    for (let i = 0; i < item.length; i++) {
+      item.takeOut(i);
+      held.push({ chunk: item, index: i });
+      context.held(item.lane, 1);
+    }
+    const window = {
+      openedAt: context.clock.now(),
+      flush: () => {
+        context.closed(window);
+        const batch = new Batch({ name: "out" }, 0);
+        for (const { chunk, index } of held.splice(0)) {
+          context.held(chunk.lane, -1);
+          batch.add(chunk, index);
+        }
+        emit(batch);
+      },
+    };
+    if (held.length === item.length) context.opened(window);
+  });
+  const { from, to, begin, run } = setup({ middle: [hold] });
+  const running = begin();
+  await running.started;
+  from.offer(...Array.from({ length: 250 }, (_, i) => String(i)));
+  await run(100);
+  assert.equal(to[0]!.written.length, 200, "two full credits went; the rest leaves credit free, so it stays");
+  assert.equal(running.status().counters.starvation_flushes_total, 2);
+});
