@@ -1,0 +1,296 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MillraceError } from "../../errors.ts";
+import { Batch, type Destination } from "../../message/batch.ts";
+import { Chunk } from "../../message/chunk.ts";
+import { Lane } from "../../message/lane.ts";
+import { PlainRecords } from "../../message/records.ts";
+import { testContext } from "../../testing/context.ts";
+import {
+  DriverError,
+  type EncodedBatch,
+  type KafkaClient,
+  type ProduceResult,
+  type TopicPartition,
+} from "./driver.ts";
+import { openKafkaSink } from "./sink.ts";
+
+interface Sent extends EncodedBatch {
+  readonly payloads: readonly string[];
+}
+
+/** A client whose broker does what the test says. */
+class ScriptedClient implements KafkaClient {
+  limit = 1_000_000;
+  partitions = 2;
+  missing = false;
+  exact = true;
+  readonly requests: (readonly Sent[])[] = [];
+  readonly stored: string[] = [];
+  closed = 0;
+  describeError: Error | undefined;
+  /** What the broker answers; default: everything is stored. */
+  answer: (
+    batches: readonly Sent[],
+    attempt: number,
+  ) => readonly ProduceResult[] | Promise<readonly ProduceResult[]> = (batches) =>
+    batches.map((batch) => this.store(batch));
+
+  store(batch: Sent): ProduceResult {
+    this.stored.push(...batch.payloads.map((payload) => `${batch.partition}:${payload}`));
+    return { topic: batch.topic, partition: batch.partition, offset: 0, error: undefined };
+  }
+
+  refuse(batch: TopicPartition, code: DriverError["code"]): ProduceResult {
+    return {
+      topic: batch.topic,
+      partition: batch.partition,
+      offset: undefined,
+      error: new DriverError(code, code),
+    };
+  }
+
+  async describe(topics: readonly string[]) {
+    if (this.describeError !== undefined) throw this.describeError;
+    return new Map(
+      topics.map((topic) => [
+        topic,
+        this.missing ? undefined : { partitions: this.partitions, maxMessageBytes: this.limit },
+      ]),
+    );
+  }
+
+  async producer() {
+    return {
+      encode: ({ topic, partition }: TopicPartition, batch: Batch, from: number, to: number): Sent => {
+        const payloads: string[] = [];
+        for (let entry = from; entry < to; entry++) payloads.push(batch.payload(entry)!.toString());
+        const size = 61 + payloads.reduce((sum, payload) => sum + payload.length + 10, 0);
+        return { topic, partition, count: to - from, size, exact: this.exact, codec: batch.codec, payloads };
+      },
+      send: async (batches: readonly EncodedBatch[]) => {
+        this.requests.push(batches as readonly Sent[]);
+        return this.answer(batches as readonly Sent[], this.requests.length);
+      },
+      close: async () => {
+        this.closed++;
+      },
+    };
+  }
+
+  async create() {}
+  async offsets() {
+    return [];
+  }
+  async committed() {
+    return new Map();
+  }
+  async subscribe(): Promise<never> {
+    throw new Error("a sink does not subscribe");
+  }
+  async close() {
+    this.closed++;
+  }
+}
+
+async function open(client: ScriptedClient) {
+  const context = testContext();
+  const session = await openKafkaSink(context, client, "here:9092", { topic: "out" });
+  const settled: string[] = [];
+  const chunkOf = (...messages: [key: string | null, payload: string][]) => {
+    const lane = new Lane({
+      origin: { source: "s", target: "t" },
+      epoch: 1,
+      ack: "cumulative",
+      ledger: { taken() {}, settled() {}, branched() {} },
+    });
+    const records = new PlainRecords(
+      messages.map(([key, payload], position) => ({
+        position,
+        key: key === null ? null : Buffer.from(key),
+        value: Buffer.from(payload),
+        headers: [],
+        timestamp: 0,
+      })),
+    );
+    const owner = { settle: (sequence: number) => settled.push(messages[sequence]![1]) };
+    return new Chunk(lane, owner, lane.take(records, 0, records.length), records.length, records, 0);
+  };
+  const batchTo = (destination: Destination, ...payloads: string[]) => {
+    const chunk = chunkOf(...payloads.map((payload): [string, string] => ["k", payload]));
+    const batch = new Batch(destination, 0);
+    for (let i = 0; i < chunk.length; i++) batch.add(chunk, i);
+    return batch;
+  };
+  const key = ["a", "b", "c", "d"].map((name) => chunkOf([name, "x"]));
+  const destinations = [...new Set(key.map((chunk) => session.destinationOf(chunk, 0)))];
+  return { context, session, settled, chunkOf, batchTo, destinations };
+}
+
+test("a key always has one destination, the same object each time; partitions share a request", async () => {
+  const client = new ScriptedClient();
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  assert.equal(destinations.length, 2);
+  const writes = [
+    session.write(batchTo(destinations[0]!, "a")),
+    session.write(batchTo(destinations[1]!, "b")),
+  ];
+  await context.clock.run(0);
+  assert.deepEqual(await Promise.all(writes), [[], []]);
+  assert.equal(client.requests.length, 1);
+  assert.deepEqual(settled.sort(), ["a", "b"]);
+});
+
+test("messages without a key go to one partition chunk by chunk, and to the next for the next chunk", async () => {
+  const { session, chunkOf } = await open(new ScriptedClient());
+  const [one, two] = [chunkOf([null, "1"], [null, "2"]), chunkOf([null, "3"])];
+  assert.equal(session.destinationOf(one, 0), session.destinationOf(one, 1));
+  assert.notEqual(session.destinationOf(one, 0), session.destinationOf(two, 0));
+});
+
+test("a partition has one batch outstanding, retries included, so order holds", async () => {
+  const client = new ScriptedClient();
+  client.answer = (batches, attempt) => {
+    if (attempt <= 3) throw new DriverError("retry", "connection lost");
+    return batches.map((batch) => client.store(batch));
+  };
+  const { context, session, batchTo, destinations } = await open(client);
+  const writes = ["1", "2", "3"].map((payload) => session.write(batchTo(destinations[0]!, payload)));
+  await context.clock.run(60_000);
+  await Promise.all(writes);
+  assert.deepEqual(
+    client.stored.map((entry) => entry.split(":")[1]),
+    ["1", "2", "3"],
+  );
+  assert.equal(client.requests.length, 6);
+  assert.equal(client.requests[0]![0], client.requests[3]![0], "a resend is the same bytes");
+});
+
+test("a partition that the answer does not name is not settled, and is sent again alone", async () => {
+  const client = new ScriptedClient();
+  client.answer = (batches, attempt) =>
+    attempt === 1 ? [client.store(batches[0]!)] : batches.map((batch) => client.store(batch));
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  const writes = [
+    session.write(batchTo(destinations[0]!, "a")),
+    session.write(batchTo(destinations[1]!, "b")),
+  ];
+  await context.clock.run(0);
+  assert.deepEqual(settled, ["a"]);
+  assert.equal(session.status().ready, false);
+  await context.clock.run(10_000);
+  await Promise.all(writes);
+  assert.deepEqual(settled, ["a", "b"]);
+  assert.deepEqual(client.stored.length, 2);
+  assert.equal(session.status().ready, true);
+});
+
+test("a batch too large is split until it fits, in order; a message too large by itself is refused alone", async () => {
+  const client = new ScriptedClient();
+  client.limit = 20_000;
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  const big = "B".repeat(30_000);
+  const payloads = [..."abcdefg"].map((letter) => letter.repeat(6_000));
+  const write = session.write(batchTo(destinations[0]!, ...payloads.slice(0, 3), big, ...payloads.slice(3)));
+  await context.clock.run(60_000);
+  const refusals = await write;
+  assert.deepEqual(
+    refusals.map(({ entry, failure }) => [entry, failure.code, failure.class]),
+    [[3, "record-too-large", "business"]],
+  );
+  assert.deepEqual(
+    client.stored.map((entry) => entry[2]),
+    [..."abcdefg"],
+  );
+  assert.deepEqual(settled.length, 7);
+});
+
+test("when the topic's limit has shrunk, the topic is sick, not the message: it waits", async () => {
+  const client = new ScriptedClient();
+  client.exact = false;
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  client.limit = 1;
+  client.answer = (batches) =>
+    batches.map((batch) => (client.limit === 1 ? client.refuse(batch, "too-large") : client.store(batch)));
+  const write = session.write(batchTo(destinations[0]!, "a", "b"));
+  await context.clock.run(30_000);
+  assert.deepEqual(settled, []);
+  assert.equal(session.status().ready, false);
+  assert.match(session.status().reason ?? "", /at most 1 bytes/);
+  assert.ok(client.requests.length < 5, "no storm of requests");
+  client.limit = 1_000_000;
+  await context.clock.run(30_000);
+  assert.deepEqual(await write, []);
+  assert.deepEqual(settled, ["a", "b"]);
+});
+
+test("an invalid record is found by halving, and its neighbours get through in order", async () => {
+  const client = new ScriptedClient();
+  client.answer = (batches) =>
+    batches.map((batch) =>
+      batch.payloads.includes("bad") ? client.refuse(batch, "invalid") : client.store(batch),
+    );
+  const { context, session, batchTo, destinations } = await open(client);
+  const write = session.write(batchTo(destinations[0]!, "a", "bad", "c", "d"));
+  await context.clock.run(60_000);
+  const refusals = await write;
+  assert.deepEqual(
+    refusals.map(({ entry, failure }) => [entry, failure.code]),
+    [[1, "record-refused"]],
+  );
+  assert.deepEqual(
+    client.stored.map((entry) => entry.split(":")[1]),
+    ["a", "c", "d"],
+  );
+});
+
+test("other partitions go on while one is failing", async () => {
+  const client = new ScriptedClient();
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  const [sick, well] = destinations as [Destination & TopicPartition, Destination & TopicPartition];
+  client.answer = (batches) =>
+    batches.map((batch) =>
+      batch.partition === sick.partition ? client.refuse(batch, "retry") : client.store(batch),
+    );
+  session.write(batchTo(sick, "stuck"));
+  await context.clock.run(1_000);
+  await Promise.all([
+    ...["1", "2", "3"].map((payload) => session.write(batchTo(well, payload))),
+    context.clock.run(1_000),
+  ]);
+  assert.deepEqual(settled, ["1", "2", "3"]);
+});
+
+test("a missing topic and refused credentials end the start; a broker that is away is waited for", async () => {
+  const gone = new ScriptedClient();
+  gone.missing = true;
+  await assert.rejects(
+    open(gone),
+    (error: unknown) =>
+      error instanceof MillraceError && error.code === "target-missing" && error.message.includes('"out"'),
+  );
+
+  const context = testContext();
+  const shut = new ScriptedClient();
+  shut.describeError = new DriverError("access", "SASL authentication failed");
+  const refused = openKafkaSink(context, shut, "here:9092", { topic: "out" });
+  refused.catch(() => {});
+  await context.clock.run(60_000);
+  await assert.rejects(
+    refused,
+    (error: unknown) => error instanceof MillraceError && error.code === "access-refused",
+  );
+
+  const away = new ScriptedClient();
+  away.describeError = new DriverError("retry", "connect ECONNREFUSED");
+  let opened = false;
+  const waiting = openKafkaSink(context, away, "here:9092", { topic: "out" }).then(() => {
+    opened = true;
+  });
+  await context.clock.run(120_000);
+  assert.equal(opened, false);
+  away.describeError = undefined;
+  await context.clock.run(10_000);
+  await waiting;
+  assert.ok(opened);
+});
