@@ -16,7 +16,10 @@ interface Manifest {
 }
 
 interface Lock {
-  readonly packages: Record<string, { readonly resolved?: string }>;
+  readonly packages: Record<
+    string,
+    { readonly resolved?: string; readonly optionalDependencies?: Record<string, string> }
+  >;
 }
 
 const manifest = JSON.parse(read("package.json")) as Manifest;
@@ -115,6 +118,15 @@ test("every dependency is explained in the README's table of dependencies", () =
 test("the lock file names no registry, so that it works with anyone's", () => {
   const resolved = Object.entries(lock.packages).filter(([, { resolved }]) => resolved?.includes("://"));
   assert.deepEqual(resolved, []);
+});
+
+test("the lock file lists the binaries of every platform, or npm ci refuses it", () => {
+  const missing = Object.entries(lock.packages).flatMap(([path, { optionalDependencies = {} }]) =>
+    Object.keys(optionalDependencies).filter(
+      (name) => !(`node_modules/${name}` in lock.packages || `${path}/node_modules/${name}` in lock.packages),
+    ),
+  );
+  assert.deepEqual(missing, []);
 });
 
 function isTypeScriptSource(path: string): boolean {
