@@ -132,7 +132,7 @@ export class OperatorBed {
     const records = new PlainRecords(
       values.map((value, i) => ({
         key: null,
-        value: Buffer.from(JSON.stringify(value) ?? "null"),
+        value: jsonBytes(value),
         headers: [],
         timestamp: this.context.clock.wall(),
         position: entry.next + i,
@@ -204,5 +204,14 @@ export class OperatorBed {
       }
     }
     return count;
+  }
+}
+
+/** What a sender would have sent for the value; no bytes where JSON has no form for it. */
+function jsonBytes(value: unknown): Buffer | null {
+  try {
+    return Buffer.from(JSON.stringify(value) ?? "null");
+  } catch {
+    return null;
   }
 }
