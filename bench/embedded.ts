@@ -1,0 +1,70 @@
+// What the framework costs: the orders job on the embedded broker, from first fetch to last acknowledgement,
+// against a plain loop over the same buffers that parses, validates and deduplicates them.
+import { Ajv } from "ajv";
+import { LRUCache } from "lru-cache";
+import { PooledWork, systemClock, systemRandom } from "../src/component/system.ts";
+import { RunEmbeddedBrokers } from "../src/runner/embedded-brokers.ts";
+import { start } from "../src/runtime/run.ts";
+import { compileFile } from "./compile-file.ts";
+import { orders } from "./orders.ts";
+
+const [mode, countText] = process.argv.slice(2);
+const count = Number(countText);
+const values = [...orders(count)].map(({ key, value }) => ({
+  key: Buffer.from(key),
+  value: Buffer.from(value),
+}));
+
+async function pipeline(): Promise<number> {
+  const plan = await compileFile("topologies/orders.ts");
+  const silent = { debug() {}, info() {}, warn() {}, error() {} };
+  const embedded = new RunEmbeddedBrokers();
+  const context = {
+    clock: systemClock,
+    random: systemRandom,
+    work: new PooledWork(),
+    logger: silent,
+    embedded,
+  };
+  const connection = plan.connections[0]!.connection;
+  const full = { ...context, signal: new AbortController().signal, meter: { count() {} }, node: "bench" };
+  await connection.create(full, plan.connections[0]!.requirements);
+  connection.embedded(full)!.feed("orders", values);
+  const from = performance.now();
+  const run = start(plan, context);
+  await run.started;
+  await run.untilIdle();
+  const took = performance.now() - from;
+  const { accepted, delivered } = run.status().conservation;
+  if (accepted !== count || delivered !== count)
+    throw new Error(`accepted ${accepted}, delivered ${delivered}`);
+  await run.drain();
+  return took;
+}
+
+async function loop(): Promise<number> {
+  const { order } = await import("../topologies/orders.schema.ts");
+  const validate = new Ajv({ ownProperties: true }).compile<{ id: string; customer: string }>(order);
+  const seen = new LRUCache<string, true>({ max: 100_000 });
+  const out: { key: Buffer; value: Buffer }[] = [];
+  const from = performance.now();
+  for (const { value } of values) {
+    const parsed: unknown = JSON.parse(value.toString());
+    if (!validate(parsed)) throw new Error("not valid");
+    if (seen.has(parsed.id)) continue;
+    seen.set(parsed.id, true);
+    out.push({ key: Buffer.from(parsed.customer), value });
+  }
+  const took = performance.now() - from;
+  if (out.length !== count) throw new Error(`${out.length} of ${count}`);
+  return took;
+}
+
+const took = mode === "pipeline" ? await pipeline() : await loop();
+const usage = process.resourceUsage();
+console.log(
+  JSON.stringify({
+    throughput: count / (took / 1_000),
+    peakMiB: usage.maxRSS / 1_024,
+  }),
+);

@@ -1,0 +1,112 @@
+import { Kafka, type KafkaMessage, logLevel } from "kafkajs";
+
+/** One record as a topic holds it. */
+export interface LogRecord {
+  readonly partition: number;
+  readonly offset: number;
+  readonly key: string | null;
+  readonly value: string | null;
+  readonly headers: KafkaMessage["headers"];
+}
+
+/** A client of the cluster that logs nothing. */
+export function quietKafka(bootstrap: string): Kafka {
+  return new Kafka({
+    brokers: bootstrap.split(","),
+    logLevel: logLevel.NOTHING,
+    retry: { retries: 20, initialRetryTime: 100, maxRetryTime: 1_000 },
+  });
+}
+
+/** Writes values to a topic in order, many at once. */
+export async function fill(
+  bootstrap: string,
+  topic: string,
+  messages: Iterable<{ key?: string | null; value: string | Buffer | null; partition?: number }>,
+): Promise<number> {
+  const producer = quietKafka(bootstrap).producer({ allowAutoTopicCreation: false });
+  await producer.connect();
+  let part: { key?: string | null; value: string | Buffer | null; partition?: number }[] = [];
+  let count = 0;
+  for (const message of messages) {
+    part.push(message);
+    count++;
+    if (part.length === 5_000) {
+      await producer.send({ topic, acks: -1, messages: part });
+      part = [];
+    }
+  }
+  if (part.length > 0) await producer.send({ topic, acks: -1, messages: part });
+  await producer.disconnect();
+  return count;
+}
+
+/** How many records the topic holds (nothing deleted, no transactions). */
+export async function countOf(bootstrap: string, topic: string): Promise<number> {
+  const admin = quietKafka(bootstrap).admin();
+  await admin.connect();
+  try {
+    const offsets = await admin.fetchTopicOffsets(topic);
+    return offsets.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0);
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+/** All that a topic holds now, in the order of each partition. */
+export async function readTopic(bootstrap: string, topic: string): Promise<LogRecord[]> {
+  const kafka = quietKafka(bootstrap);
+  const admin = kafka.admin();
+  await admin.connect();
+  const left = new Map(
+    (await admin.fetchTopicOffsets(topic))
+      .filter(({ high, low }) => Number(high) > Number(low))
+      .map(({ partition, high }) => [partition, Number(high)]),
+  );
+  await admin.disconnect();
+  const records: LogRecord[] = [];
+  if (left.size === 0) return records;
+  const consumer = kafka.consumer({
+    groupId: `reader-${topic}-${process.hrtime.bigint()}`,
+    maxWaitTimeInMs: 100,
+  });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [topic], fromBeginning: true });
+  await new Promise<void>((resolve, reject) => {
+    consumer
+      .run({
+        autoCommit: false,
+        eachBatch: async ({ batch }) => {
+          for (const { offset, key, value, headers } of batch.messages) {
+            records.push({
+              partition: batch.partition,
+              offset: Number(offset),
+              key: key?.toString() ?? null,
+              value: value?.toString() ?? null,
+              headers,
+            });
+          }
+          if (Number(batch.lastOffset()) + 1 >= (left.get(batch.partition) ?? 0))
+            left.delete(batch.partition);
+          if (left.size === 0) resolve();
+        },
+      })
+      .catch(reject);
+  });
+  await consumer.disconnect();
+  return records;
+}
+
+/** The sum of a group's committed offsets for a topic; partitions without one count 0. */
+export async function committedOf(bootstrap: string, group: string, topic: string): Promise<number> {
+  const admin = quietKafka(bootstrap).admin();
+  await admin.connect();
+  try {
+    const topics = await admin.fetchOffsets({ groupId: group, topics: [topic] });
+    return topics
+      .flatMap(({ partitions }) => partitions)
+      .reduce((sum, { offset }) => sum + Math.max(0, Number(offset)), 0);
+  } finally {
+    await admin.disconnect();
+  }
+}

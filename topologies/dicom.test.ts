@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { connect } from "amqplib";
+import { freshName, needs, sharedKafka, sharedRabbitmq } from "../test/brokers/index.ts";
+import { readTopic } from "../test/kafka-log.ts";
+import { dumped, freshFolder, runMillrace } from "../test/millrace.ts";
+import { withNames } from "../test/topology-copy.ts";
+
+const topology = new URL("dicom.ts", import.meta.url).pathname;
+const kinds = [
+  { queue: "dicom-store", data: "data/dicom_store_meta.ndjson", topic: "storage_queue" },
+  { queue: "dicom-state", data: "data/dicom_state_meta.ndjson", topic: "dicom_state_queue" },
+  { queue: "dicom-image", data: "data/dicom_image_meta.ndjson", topic: "dicom_image_queue" },
+] as const;
+const topics = [...kinds.map(({ topic }) => topic), "log_queue", "dicom.dead"];
+
+function linesOf(file: string): string[] {
+  return readFileSync(new URL(file, import.meta.url), "utf8")
+    .trim()
+    .split("\n");
+}
+
+interface Read {
+  readonly key: string | null;
+  readonly value: string | null;
+}
+
+/** What must have arrived, whatever the brokers: by topic, in the order of each key. */
+function assertArrived(read: Readonly<Record<string, readonly Read[]>>): void {
+  const expected = linesOf("data/dicom_expected_keys.tsv")
+    .slice(1)
+    .map((line) => line.split("\t"));
+  for (const { topic, data } of kinds) {
+    const lines = linesOf(data);
+    const records = read[topic]!;
+    const good = lines.filter((line) => JSON.parse(line).study_uid !== "");
+    assert.equal(good.length, 115);
+    assert.deepEqual(
+      records.map(({ value }) => value).sort(),
+      [...good].sort(),
+      `${topic}: each line once, byte for byte`,
+    );
+    const keyOf = (line: string) => {
+      const row = expected[lines.indexOf(line)]!;
+      if (topic === "storage_queue") return JSON.parse(line).trace_id as string;
+      return topic === "dicom_state_queue" ? row[1]! : row[2]!;
+    };
+    for (const { key, value } of records) assert.equal(key, keyOf(value!), `${topic}: the key of ${value}`);
+    // Two messages with one key both arrive, in the order in which they were sent.
+    const inOrder = (list: readonly string[]) => Map.groupBy(list, keyOf);
+    assert.deepEqual(inOrder(records.map(({ value }) => value!)), inOrderOf(inOrder(good), records));
+  }
+  const dead = read["dicom.dead"]!;
+  assert.equal(dead.length, 39);
+  assert.ok(dead.every(({ value }) => JSON.parse(value!).study_uid === ""));
+  const events = read.log_queue!.map(
+    ({ value }) => JSON.parse(value!) as { topic: string; succeeded: number; failed: number },
+  );
+  for (const { topic } of kinds) {
+    const own = events.filter((event) => event.topic.endsWith(topic));
+    assert.equal(
+      own.reduce((sum, { succeeded }) => sum + succeeded, 0),
+      115,
+      `${topic}: the audit counts every message`,
+    );
+    assert.equal(
+      own.reduce((sum, { failed }) => sum + failed, 0),
+      0,
+    );
+  }
+}
+
+/** The same groups in the order in which their keys first appear, so that only the order within a key counts. */
+function inOrderOf(groups: Map<string, string[]>, records: readonly Read[]): Map<string, string[]> {
+  return new Map([...new Set(records.map(({ key }) => key!))].map((key) => [key, groups.get(key)!]));
+}
+
+test("on the embedded brokers: 115 of each kind under the expected keys, 39 rejected with the reason", async (t) => {
+  const out = freshFolder(t);
+  const feeds = kinds.flatMap(({ queue, data }) => [
+    "--feed",
+    `${queue}=${new URL(data, import.meta.url).pathname}`,
+  ]);
+  const { code, stdout, stderr } = await runMillrace(t, [
+    "run",
+    topology,
+    "--embedded",
+    ...feeds,
+    "--until-idle",
+    "--dump",
+    out,
+  ]);
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /accepted 384 = delivered 345 \+ deadLettered 39/);
+  const read: Record<string, Read[]> = {};
+  for (const topic of topics) read[topic] = (await dumped(out, topic)) as Read[];
+  assertArrived(read);
+  for (const { headers } of await dumped(out, "dicom.dead")) {
+    const named = Object.fromEntries(headers) as Record<string, string>;
+    assert.equal(named["millrace-error-class"], "business");
+    assert.match(named["millrace-error-message"] ?? "", /study UID is empty/);
+  }
+});
+
+test("from a real RabbitMQ to a real Kafka", needs("kafka", "rabbitmq"), async (t) => {
+  const [kafka, rabbitmq] = [await sharedKafka(), await sharedRabbitmq()];
+  const names = withNames(t, topology, [...kinds.map(({ queue }) => queue), ...topics], freshName("d"));
+  for (const topic of topics) await kafka.createTopic(names.topics[topic]!);
+  const connection = await connect(rabbitmq.url);
+  const channel = await connection.createConfirmChannel();
+  for (const { queue, data } of kinds) {
+    const name = names.topics[queue]!;
+    await channel.assertQueue(name, { durable: true });
+    for (const line of linesOf(data)) channel.sendToQueue(name, Buffer.from(line), { persistent: true });
+  }
+  await channel.waitForConfirms();
+  const env = { KAFKA_BROKERS: kafka.bootstrap, AMQP_URL: rabbitmq.url };
+  const { code, stdout, stderr } = await runMillrace(t, ["run", names.file, "--until-idle"], env);
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /accepted 384 = delivered 345 \+ deadLettered 39/);
+  const read: Record<string, Read[]> = {};
+  for (const topic of topics) read[topic] = await readTopic(kafka.bootstrap, names.topics[topic]!);
+  assertArrived(read);
+  for (const { queue } of kinds)
+    assert.equal((await channel.deleteQueue(names.topics[queue]!)).messageCount, 0);
+  await connection.close();
+});
