@@ -1,7 +1,7 @@
 import type { Codec, Framing } from "./batch.ts";
 import type { Lane, LaneOrigin } from "./lane.ts";
 import { Outcome, type Settler } from "./outcome.ts";
-import type { Headers, Records } from "./records.ts";
+import { copyOf, type Headers, noHeaders, type PlainRecord, PlainRecords, type Records } from "./records.ts";
 
 /** One message, made only where author code asks for one. Treat it as read-only: branches share its value. */
 export interface Message<T = unknown> {
@@ -12,6 +12,9 @@ export interface Message<T = unknown> {
   readonly timestamp: number;
   readonly origin: LaneOrigin & { readonly position: number };
 }
+
+/** Stands for a message that no longer travels. */
+const nothing: PlainRecord = { position: -1, key: null, value: null, headers: noHeaders, timestamp: 0 };
 
 /** A message's value before `decode` and after `encode`: its bytes, or null for a tombstone. */
 export type Bytes = Buffer | null;
@@ -34,7 +37,7 @@ export class Chunk<T = unknown> {
   /** The index in `records` of message 0. */
   readonly from: number;
   readonly state: Uint8Array;
-  /** Decoded values. */
+  /** Decoded values; without them the payload is the value. */
   values: T[] | undefined = undefined;
   /** Keys given by `key`. */
   keys: (Buffer | null)[] | undefined = undefined;
@@ -49,15 +52,24 @@ export class Chunk<T = unknown> {
   framing: Framing = "record";
   #live: number;
 
-  constructor(lane: Lane, owner: Settler, first: number, length: number, records: Records, from: number) {
+  /** @param sharing another chunk whose state this one goes on with; without it every message travels. */
+  constructor(
+    lane: Lane,
+    owner: Settler,
+    first: number,
+    length: number,
+    records: Records,
+    from: number,
+    sharing?: Chunk,
+  ) {
     this.lane = lane;
     this.owner = owner;
     this.first = first;
     this.length = length;
     this.records = records;
     this.from = from;
-    this.state = new Uint8Array(length).fill(1);
-    this.#live = length;
+    this.state = sharing === undefined ? new Uint8Array(length).fill(1) : sharing.state;
+    this.#live = sharing === undefined ? length : sharing.#live;
   }
 
   /** How many messages still travel with the chunk. */
@@ -66,9 +78,7 @@ export class Chunk<T = unknown> {
   }
 
   value(index: number): T {
-    return this.values === undefined
-      ? (this.records.value(this.from + index) as T)
-      : (this.values[index] as T);
+    return this.values === undefined ? (this.payload(index) as T) : (this.values[index] as T);
   }
 
   key(index: number): Buffer | null {
@@ -129,10 +139,54 @@ export class Chunk<T = unknown> {
     if (this.keys !== undefined) alone.keys = [this.keys[index]!];
     if (this.payloads !== undefined) alone.payloads = [this.payloads[index]!];
     if (this.headerColumn !== undefined) alone.headerColumn = [this.headerColumn[index]!];
-    alone.codec = this.codec;
-    alone.framing = this.framing;
-    alone.changed = this.changed;
-    return alone;
+    return alone.#likeWhole(this);
+  }
+
+  /**
+   * The same messages with the same columns and state, nothing copied, but `owner` hears their outcomes, under
+   * this chunk's indexes. They travel in the new chunk from now on; this one is done, and good only for
+   * {@link single} of messages that were taken out before: a column that someone downstream replaces stays here.
+   */
+  handOver(owner: Settler): Chunk<T> {
+    const next = new Chunk<T>(this.lane, owner, 0, this.length, this.records, this.from, this);
+    next.values = this.values;
+    next.keys = this.keys;
+    next.payloads = this.payloads;
+    next.headerColumn = this.headerColumn;
+    return next.#likeWhole(this);
+  }
+
+  /**
+   * The messages that still travel, over bytes of their own, so that a few that are kept for long do not hold
+   * on to the whole fetch they came in. The others can no longer be read. This chunk is done.
+   */
+  detached(): Chunk<T> {
+    const records: PlainRecord[] = new Array(this.length);
+    for (let i = 0; i < this.length; i++) {
+      records[i] = this.state[i] === 0 ? nothing : copyOf(this.records, this.from + i);
+    }
+    const next = new Chunk<T>(
+      this.lane,
+      this.owner,
+      this.first,
+      this.length,
+      new PlainRecords(records),
+      0,
+      this,
+    );
+    next.values = this.#travelling(this.values);
+    next.keys = this.#travelling(this.keys);
+    next.payloads = this.#travelling(this.payloads);
+    next.headerColumn = this.#travelling(this.headerColumn);
+    return next.#likeWhole(this);
+  }
+
+  /** A copy of the column without what no longer travels. */
+  #travelling<E>(column: E[] | undefined): E[] | undefined {
+    if (column === undefined) return undefined;
+    const kept: E[] = new Array(this.length);
+    for (let i = 0; i < this.length; i++) if (this.state[i] !== 0) kept[i] = column[i]!;
+    return kept;
   }
 
   /** A copy of the columns for one branch of a fan-out; `owner` hears its outcomes under this chunk's indexes. */
@@ -153,8 +207,15 @@ export class Chunk<T = unknown> {
     copy.keys = this.keys?.slice();
     copy.payloads = this.payloads?.slice();
     copy.headerColumn = this.headerColumn?.slice();
-    copy.changed = this.changed;
-    return copy;
+    return copy.#likeWhole(this);
+  }
+
+  /** Takes over what is said of a chunk as a whole. */
+  #likeWhole(other: Chunk<T>): Chunk<T> {
+    this.changed = other.changed;
+    this.codec = other.codec;
+    this.framing = other.framing;
+    return this;
   }
 }
 

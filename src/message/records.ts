@@ -74,6 +74,21 @@ export class PlainRecords implements Records {
   }
 }
 
+/** One message with bytes of its own, apart from the fetch it came in. */
+export function copyOf(records: Records, index: number): PlainRecord {
+  const key = records.key(index);
+  const value = records.value(index);
+  return {
+    position: records.position(index),
+    key: key === null ? null : Buffer.from(key),
+    value: value === null ? null : Buffer.from(value),
+    headers: records
+      .headers(index)
+      .map(([name, content]) => [name, Buffer.isBuffer(content) ? Buffer.from(content) : content] as const),
+    timestamp: records.timestamp(index),
+  };
+}
+
 /** The size in bytes of one message as credit counts it. */
 export function sizeOf(key: Buffer | null, value: Buffer | null, headers: Headers): number {
   let size = (key?.length ?? 0) + (value?.length ?? 0);
