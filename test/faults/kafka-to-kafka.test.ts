@@ -72,7 +72,7 @@ function check(records: readonly LogRecord[]): { missing: number; duplicates: nu
   return { missing: count - present, duplicates, inversions };
 }
 
-async function finish(job: Job, runner: Millrace): Promise<void> {
+async function finish(runner: Millrace): Promise<void> {
   const { code, stderr } = await runner.ended;
   assert.equal(code, 0, stderr);
 }
@@ -97,7 +97,7 @@ test("killed with -9 ten times at random moments: every order arrives, in order"
     );
     assert.equal((await runner.kill()).code, "SIGKILL");
   }
-  await finish(job, millrace(t, ["run", job.file, "--until-idle"], job.env));
+  await finish(millrace(t, ["run", job.file, "--until-idle"], job.env));
   const { missing, duplicates, inversions } = check(await readTopic(kafka.bootstrap, job.output));
   t.diagnostic(
     `${kills} kills: ${missing} missing, ${inversions.length} inversions, ${duplicates} duplicates`,
@@ -131,7 +131,7 @@ test("stopped with SIGTERM again and again: no order arrives twice", {
       "all that was written is committed",
     );
   }
-  await finish(job, millrace(t, ["run", job.file, "--until-idle"], job.env));
+  await finish(millrace(t, ["run", job.file, "--until-idle"], job.env));
   const records = await readTopic(kafka.bootstrap, job.output);
   assert.deepEqual(check(records), { missing: 0, duplicates: 0, inversions: [] });
 });
@@ -154,7 +154,7 @@ test("the broker is restarted and killed under it: it reconnects, and nothing is
     if (how === "kill") await kafka.kill();
     await kafka.restart();
   }
-  await finish(job, runner);
+  await finish(runner);
   const { missing, duplicates, inversions } = check(await readTopic(kafka.bootstrap, job.output));
   t.diagnostic(
     `2 broker faults: ${missing} missing, ${inversions.length} inversions, ${duplicates} duplicates`,

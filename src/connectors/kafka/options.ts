@@ -124,7 +124,7 @@ export const kafkaSchema: OptionsSchema = {
             servername: name,
             insecureSkipVerify: { type: "boolean" },
           },
-          dependentRequired: { cert: ["key"], key: ["cert"] },
+          dependencies: { cert: ["key"], key: ["cert"] },
         },
       ],
     },
