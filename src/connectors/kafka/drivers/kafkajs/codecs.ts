@@ -20,7 +20,7 @@ interface EncoderLike {
 export function registerCodecs(work: Work): void {
   const run = <T>(size: number, task: Task<T>): Promise<T> =>
     size > offloadAbove ? work.run(task) : Promise.resolve().then(() => task.run());
-  const register = (type: number, codec: Compression) => {
+  const register = (type: keyof typeof CompressionCodecs, codec: Compression) => {
     CompressionCodecs[type] = () => ({
       compress: ({ buffer }: EncoderLike) =>
         run(buffer.length, compressTask(codec, buffer, { snappy: "xerial" })),
