@@ -14,6 +14,9 @@ import { within } from "./within.ts";
 
 const { PartitionAssigners } = kafkajs;
 
+/** How long a partition with no room may hold the consumer before it is paused, ms. */
+const longestHold = 200;
+
 /** {@link Records} over the message objects of kafkajs; headers are translated only where someone looks. */
 class KafkaJsRecords implements Records {
   readonly length: number;
@@ -76,6 +79,10 @@ class KafkaJsSubscription implements Subscription {
   readonly #backoff: Backoff;
   #consumer: Consumer | undefined;
   #owned: readonly TopicPartition[] = [];
+  readonly #paused = new Set<string>();
+  /** Ends the wait of a partition whose records are being handed over. */
+  readonly #holds = new Map<string, () => void>();
+  #handingOver: string | undefined;
   #commits = 0;
   #closed = false;
 
@@ -88,10 +95,18 @@ class KafkaJsSubscription implements Subscription {
   }
 
   pause(partitions: readonly TopicPartition[]): void {
-    if (this.#owned.length > 0) this.#consumer?.pause(grouped(partitions));
+    for (const partition of partitions) this.#paused.add(keyOf(partition));
+    // One that is being handed over is held there for a moment first: see #handOver.
+    const now = partitions.filter((partition) => keyOf(partition) !== this.#handingOver);
+    if (this.#owned.length > 0 && now.length > 0) this.#consumer?.pause(grouped(now));
   }
 
   resume(partitions: readonly TopicPartition[]): void {
+    for (const partition of partitions) {
+      const key = keyOf(partition);
+      this.#paused.delete(key);
+      this.#holds.get(key)?.();
+    }
     if (this.#owned.length > 0) this.#consumer?.resume(grouped(partitions));
   }
 
@@ -113,6 +128,7 @@ class KafkaJsSubscription implements Subscription {
 
   async close(deadline: Time): Promise<void> {
     this.#closed = true;
+    this.#release();
     const consumer = this.#consumer;
     this.#consumer = undefined;
     if (consumer !== undefined) await within(this.#context, deadline, consumer.disconnect());
@@ -187,13 +203,18 @@ class KafkaJsSubscription implements Subscription {
       await consumer.run({
         autoCommit: false,
         eachBatchAutoResolve: false,
+        partitionsConsumedConcurrently: 32,
         eachBatch: async ({ batch, resolveOffset }) => {
           if (this.#consumer !== consumer || batch.messages.length === 0) return;
           const last = batch.messages[batch.messages.length - 1]!.offset;
           const next = Number(batch.lastOffset()) + 1;
           // Resolving moves the fetch position only; what is committed is the checkpoint.
           resolveOffset(last);
-          this.#listener.records(batch, new KafkaJsRecords(batch.messages), next);
+          await this.#handOver(
+            { topic: batch.topic, partition: batch.partition },
+            new KafkaJsRecords(batch.messages),
+            next,
+          );
         },
       });
     } catch (error) {
@@ -201,8 +222,37 @@ class KafkaJsSubscription implements Subscription {
     }
   }
 
+  /**
+   * Hands records to the listener. When it asks for a pause meanwhile, the consumer waits here for a moment
+   * before it really pauses: with all partitions paused kafkajs sleeps a whole `maxWait` before it looks again,
+   * and usually there is room much sooner. It fetches no more from this broker while it waits, so not for long.
+   */
+  async #handOver(partition: TopicPartition, records: Records, next: number): Promise<void> {
+    const key = keyOf(partition);
+    this.#handingOver = key;
+    this.#listener.records(partition, records, next);
+    this.#handingOver = undefined;
+    if (!this.#paused.has(key)) return;
+    const resumed = await new Promise<boolean>((resolve) => {
+      const timer = this.#context.clock.after(longestHold, () => resolve(false));
+      this.#holds.set(key, () => {
+        timer.cancel();
+        resolve(true);
+      });
+    });
+    this.#holds.delete(key);
+    if (!resumed && this.#paused.has(key) && this.#owned.length > 0)
+      this.#consumer?.pause(grouped([partition]));
+  }
+
+  #release(): void {
+    this.#paused.clear();
+    for (const end of [...this.#holds.values()]) end();
+  }
+
   #revoke(): void {
     const partitions = this.#owned;
+    this.#release();
     if (partitions.length === 0) return;
     // The listener commits before this list is cleared; it cannot hold kafkajs back.
     this.#listener.revoking(partitions).catch(() => {});
@@ -243,6 +293,10 @@ export async function subscribe(
     throw error;
   }
   return subscription;
+}
+
+function keyOf({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`;
 }
 
 function grouped(partitions: readonly TopicPartition[]): { topic: string; partitions: number[] }[] {
