@@ -3,7 +3,7 @@ import type { Location } from "../component/location.ts";
 import type { Operator, Router } from "../component/operator.ts";
 import type { Sink } from "../component/sink.ts";
 import type { Source } from "../component/source.ts";
-import type { ErrorCode } from "../errors.ts";
+import type { Problem } from "./problem.ts";
 
 /** Where a node's messages come from: another node's output, by name of the branch where that node is a route. */
 export interface PlanInput {
@@ -26,12 +26,9 @@ export type PlanNode =
   | (NodeBase & { readonly kind: "merge" })
   | (NodeBase & { readonly kind: "sink"; readonly sink: Sink; readonly audit: Sink | undefined });
 
-/** A mistake or a warning about a topology file. */
-export interface Problem {
-  readonly severity: "error" | "warning";
-  readonly code: ErrorCode;
-  readonly message: string;
-  readonly remedy: string;
+/** Where rejected messages go. */
+export interface DeadLetterTarget {
+  readonly sink: Sink;
   readonly location: Location | undefined;
 }
 
@@ -40,7 +37,7 @@ export interface Plan {
   readonly name: string;
   /** Inputs before the nodes that use them; an output used by several nodes is a fan-out. */
   readonly nodes: readonly PlanNode[];
-  readonly deadLetters: { readonly sink: Sink; readonly location: Location | undefined } | undefined;
+  readonly deadLetters: DeadLetterTarget | undefined;
   /** Each connection once, with everything the plan needs of it. */
   readonly connections: readonly {
     readonly connection: Connection;

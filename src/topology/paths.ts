@@ -1,0 +1,183 @@
+import type { Source } from "../component/source.ts";
+import type { DeclaredNode } from "./declaration.ts";
+import type { ProblemList } from "./problem.ts";
+
+/** What a value is on its way: the bytes as fetched; decoded; or changed, so that the bytes no longer stand for it. */
+type ValueState = "bytes" | "value" | "changed";
+
+/** What the compiler knows of the messages that leave a node. */
+interface Passing {
+  /** The sources they may come from. */
+  readonly sources: ReadonlySet<Source>;
+  /** What their values may be, and the name of the step that made them so. */
+  readonly values: ReadonlyMap<ValueState, string>;
+  /** The name of the step that gathered them into batches, if any did. */
+  readonly batchedBy: string | undefined;
+}
+
+/** The step that turns messages into batches, and those that work on batches as well as on messages. */
+const batching = "batch";
+const takesBatches = new Set(["compress"]);
+
+/**
+ * Follows the messages from the sources down, and tells where a step is given what it cannot work on. After a
+ * mistake it goes on as if the step had been given what it needs, so that one mistake is told once.
+ */
+export function checkPaths(
+  order: readonly DeclaredNode[],
+  names: ReadonlyMap<DeclaredNode, string>,
+  problems: ProblemList,
+): void {
+  const passing = new Map<DeclaredNode, Passing>();
+  for (const node of order) {
+    const name = names.get(node)!;
+    const given = joined(node.inputs.flatMap((input) => passing.get(input.node) ?? []));
+    switch (node.kind) {
+      case "source":
+        passing.set(node, {
+          sources: new Set(node.source === undefined ? [] : [node.source]),
+          values: new Map([["bytes", name]]),
+          batchedBy: undefined,
+        });
+        break;
+      case "operator": {
+        const { operator, location } = node;
+        const { type, holds } = operator;
+        if (given.batchedBy !== undefined && !takesBatches.has(type)) {
+          const twice = type === batching;
+          problems.error(
+            "step-after-batch",
+            twice
+              ? `${name} batches again what ${given.batchedBy} has batched`
+              : `${name} works on messages, and ${given.batchedBy} before it hands on whole batches`,
+            twice ? "keep one of them" : `move ${type} before ${batching}`,
+            location,
+          );
+        }
+        if (holds !== undefined) checkHolds(name, holds, given.sources, node, problems);
+        passing.set(node, {
+          sources: given.sources,
+          values: valuesAfter(node, name, given.values, problems),
+          batchedBy: type === batching ? name : given.batchedBy,
+        });
+        break;
+      }
+      case "route":
+        if (given.batchedBy !== undefined) {
+          problems.error(
+            "step-after-batch",
+            `${name} parts messages, and ${given.batchedBy} before it hands on whole batches`,
+            `route first, and give each branch a ${batching} of its own`,
+            node.location,
+          );
+        }
+        passing.set(node, { ...given, batchedBy: undefined });
+        break;
+      case "merge":
+        passing.set(node, given);
+        break;
+      case "sink":
+        if (given.values.has("changed")) {
+          problems.error(
+            "encode-missing",
+            `${given.values.get("changed")!} changes the values, and they reach ${name} without being encoded`,
+            'put encode("json") after the last step that changes them',
+            node.location,
+          );
+        }
+        break;
+    }
+  }
+  checkBatchesStayWhole(order, names, passing, problems);
+}
+
+function joined(all: readonly Passing[]): Passing {
+  return {
+    sources: new Set(all.flatMap(({ sources }) => [...sources])),
+    values: new Map(all.flatMap(({ values }) => [...values])),
+    batchedBy: all.find(({ batchedBy }) => batchedBy !== undefined)?.batchedBy,
+  };
+}
+
+function valuesAfter(
+  node: DeclaredNode & { kind: "operator" },
+  name: string,
+  given: ReadonlyMap<ValueState, string>,
+  problems: ProblemList,
+): ReadonlyMap<ValueState, string> {
+  const { takes, leaves } = node.operator.effect;
+  let values = new Map(given);
+  const undecoded = values.get("bytes");
+  const decoded = values.get("value") ?? values.get("changed");
+  if (takes === "value" && undecoded !== undefined) {
+    problems.error(
+      "decode-missing",
+      `${name} works on decoded values, and gets the bytes of ${undecoded}`,
+      'put decode("json") before it',
+      node.location,
+    );
+    values.delete("bytes");
+    if (values.size === 0) values.set("value", undecoded);
+  } else if (takes === "bytes" && decoded !== undefined) {
+    problems.error(
+      "decode-repeated",
+      `${name} works on bytes, and gets the values that ${decoded} has decoded`,
+      `remove it, or put it before the step that decodes`,
+      node.location,
+    );
+    values = new Map([["bytes", undecoded ?? decoded]]);
+  }
+  return leaves === "same" ? values : new Map([[leaves, name]]);
+}
+
+/** A window that waits for more messages than may be in flight would wait for ever. */
+function checkHolds(
+  name: string,
+  holds: number,
+  sources: ReadonlySet<Source>,
+  node: DeclaredNode,
+  problems: ProblemList,
+): void {
+  for (const source of sources) {
+    const credit = source.credit.messages;
+    if (holds > credit) {
+      problems.error(
+        "batch-exceeds-credit",
+        `${name} waits for ${holds} messages, and ${source.name} lets only ${credit} be in flight`,
+        `lower the count to ${credit} or less, or raise what the source lets be in flight`,
+        node.location,
+      );
+    } else if (source.lanes !== undefined && source.lanes * (holds - 1) >= credit) {
+      problems.warn(
+        "batch-may-starve",
+        `windows of ${holds} messages for each of ${source.lanes} lanes could hold all ${credit} that ${source.name} lets be in flight: batches would then go out before they are full`,
+        `lower the count below ${Math.ceil(credit / source.lanes) + 1}, or raise what the source lets be in flight`,
+        node.location,
+      );
+    }
+  }
+}
+
+/** A batch belongs to one destination, so it cannot be copied. */
+function checkBatchesStayWhole(
+  order: readonly DeclaredNode[],
+  names: ReadonlyMap<DeclaredNode, string>,
+  passing: ReadonlyMap<DeclaredNode, Passing>,
+  problems: ProblemList,
+): void {
+  const used = new Set<DeclaredNode>();
+  for (const node of order) {
+    for (const input of node.inputs) {
+      const batchedBy = passing.get(input.node)?.batchedBy;
+      if (batchedBy !== undefined && used.has(input.node)) {
+        problems.error(
+          "step-after-batch",
+          `the batches of ${batchedBy} go to one sink, and ${names.get(node)!} is one more use of them`,
+          `use the stream before ${batchedBy} twice, and give each use a ${batching} of its own`,
+          node.location,
+        );
+      }
+      used.add(input.node);
+    }
+  }
+}
