@@ -1,0 +1,138 @@
+/** What README.md shows is true: every command in it is run here, every snippet is checked, its drawing is the topology's. */
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { run } from "./brokers/run.ts";
+import { freshFolder, runMillrace } from "./millrace.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const readme = readFileSync(join(root, "README.md"), "utf8");
+
+function blocks(language: string): string[] {
+  return [...readme.matchAll(new RegExp(`^\`\`\`${language}\n([\\s\\S]*?)^\`\`\``, "gm"))].map(
+    (match) => match[1]!,
+  );
+}
+
+const commands = blocks("sh").flatMap((block) => block.trim().split("\n"));
+
+/** Runs a line of the README as a reader would, in the repository. */
+function shell(line: string): Promise<{ stdout: string; stderr: string }> {
+  const env = { ...process.env };
+  delete env.NODE_OPTIONS;
+  delete env.NODE_TEST_CONTEXT;
+  return run("bash", ["-c", line], { cwd: root, env, within: 120_000 });
+}
+
+test("the README's commands are those that are tried here", () => {
+  assert.deepEqual(commands, [
+    "npm ci && npm start",
+    "npm ci && npm test",
+    "npx millrace check topologies/*.ts",
+    "npx millrace graph topologies/dicom.ts",
+    "npx millrace run topologies/orders.ts --embedded --until-idle",
+    "npm run bench -- embedded --pairs 1",
+  ]);
+});
+
+test("npm start ends with the conservation table as the README quotes it", async () => {
+  const quoted = /`(accepted 5473 = [^`]+)`/.exec(readme)?.[1];
+  assert.ok(quoted);
+  const { stdout } = await shell("npm start");
+  assert.ok(stdout.trimEnd().endsWith(quoted), stdout.slice(-500));
+  const versions = readFileSync(join(root, "out/quakes.versions.ndjson"), "utf8").trim().split("\n");
+  assert.equal(versions.length, 564);
+});
+
+test("npm test is this run's own command", () => {
+  const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+    scripts: Record<string, string>;
+  };
+  assert.match(scripts.test ?? "", /\.ci\/test\.mjs$/);
+});
+
+for (const command of commands.filter((line) => line.startsWith("npx") || line.includes("bench"))) {
+  test(`${command} works`, async () => {
+    const { stdout } = await shell(command);
+    assert.ok(stdout.length > 0);
+  });
+}
+
+test("the README's topology compiles and checks, and is short", async (t) => {
+  const snippets = blocks("ts");
+  assert.equal(snippets.length, 1);
+  const file = join(freshFolder(t), "orders.ts");
+  writeFileSync(file, snippets[0]!);
+  const { code, stdout, stderr } = await runMillrace(t, ["check", file]);
+  assert.equal(code, 0, `${stdout}${stderr}`);
+  const body = snippets[0]!.split("export default")[1]!.trim().split("\n");
+  assert.ok(body.length <= 20);
+});
+
+test("the README's topology has the types it claims", async (t) => {
+  const inside = join(root, "test", ".documentation.check.ts");
+  const { rmSync } = await import("node:fs");
+  t.after(() => rmSync(inside, { force: true }));
+  const [snippet] = blocks("ts");
+  const check = async (text: string) => {
+    writeFileSync(inside, text);
+    return run("node_modules/.bin/tsc", ["--noEmit", "--pretty", "false"], {
+      cwd: root,
+      within: 120_000,
+    }).then(
+      () => "",
+      (error: Error) => error.message,
+    );
+  };
+  assert.doesNotMatch(await check(snippet!), /\.documentation\.check/);
+  assert.match(
+    await check(snippet!.replace("o.customer)", "o.custmer)")),
+    /\.documentation\.check\.ts.*custmer/,
+  );
+});
+
+test("every file that the README links to is there", () => {
+  for (const [, target] of readme.matchAll(/\]\(([^)#]+)\)/g)) {
+    if (/^https?:/.test(target!)) continue;
+    assert.ok(
+      readFileSync(join(root, target!.endsWith("/") ? `${target}README.md` : target!)).length > 0,
+      target,
+    );
+  }
+});
+
+test("the first drawing shows the steps of topologies/quakes.ts in order", async (t) => {
+  const { stdout } = await runMillrace(t, ["graph", join(root, "topologies/quakes.ts"), "--format", "text"]);
+  const [drawing] = blocks("mermaid");
+  const steps = [
+    "quakes.polls",
+    "decode",
+    "validate",
+    "key",
+    "dedup",
+    "batch",
+    "compress",
+    "quakes.versions",
+  ];
+  for (const text of [drawing!, stdout]) {
+    let at = -1;
+    for (const step of steps) {
+      const next = text.indexOf(step, at + 1);
+      assert.ok(next > at, `${step} comes after the step before it in:\n${text}`);
+      at = next;
+    }
+  }
+});
+
+test("every error code that a reader may meet is explained once in errors.ts, and used somewhere", async () => {
+  const { errorTable } = await import("../src/errors.ts");
+  const { globSync } = await import("node:fs");
+  const sources = globSync("src/**/*.ts", { cwd: root })
+    .filter((file) => !file.endsWith(".test.ts") && file !== "src/errors.ts")
+    .map((file) => readFileSync(join(root, file), "utf8"))
+    .join("\n");
+  const unused = Object.keys(errorTable).filter((code) => !sources.includes(`"${code}"`));
+  assert.deepEqual(unused, [], "a code that nothing raises is removed");
+});
