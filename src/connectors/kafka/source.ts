@@ -9,6 +9,8 @@ import { DriverError, type KafkaClient, type Subscription, type TopicPartition }
 import { missingTopic, RecentErrors, startError } from "./errors.ts";
 import type { KafkaSourceOptions } from "./options.ts";
 
+const joining = "joining the group";
+
 /** One owned partition in one epoch. */
 interface Owned extends TopicPartition {
   readonly lane: Lane;
@@ -66,7 +68,7 @@ class KafkaSourceSession implements SourceSession {
   #assigned = false;
   #stopped = false;
   #closed = false;
-  #trouble: string | undefined = "joining the group";
+  #trouble: string | undefined = joining;
   #timer: Timer | undefined;
   #committing: Promise<void> | undefined;
 
@@ -127,7 +129,7 @@ class KafkaSourceSession implements SourceSession {
     const ready = this.#assigned && this.#trouble === undefined;
     return {
       ready,
-      ...(ready ? {} : { reason: this.#trouble ?? "joining the group" }),
+      ...(ready ? {} : { reason: this.#trouble ?? joining }),
       lastErrors: this.#errors.list,
     };
   }
@@ -243,10 +245,14 @@ class KafkaSourceSession implements SourceSession {
       return;
     }
     const message = messageOf(error);
-    if (!this.#closed) {
-      this.#context.logger.warn({ node: this.#context.node, error: message }, "kafka source is in trouble");
-      this.#context.meter.count("source_troubles_total");
+    // One line for each trouble, however many attempts it takes to mend it.
+    if (!this.#closed && (this.#trouble === undefined || this.#trouble === joining)) {
+      this.#context.logger.warn(
+        { node: this.#context.node, error: message },
+        "kafka source is in trouble, retrying",
+      );
     }
+    this.#context.meter.count("source_troubles_total");
     this.#trouble = message;
     this.#errors.add(message, this.#context.clock.wall());
     if (fatal) {
