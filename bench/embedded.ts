@@ -5,7 +5,7 @@ import { LRUCache } from "lru-cache";
 import { PooledWork, systemClock, systemRandom } from "../src/component/system.ts";
 import { RunEmbeddedBrokers } from "../src/runner/embedded-brokers.ts";
 import { start } from "../src/runtime/run.ts";
-import { compileFile } from "./compile-file.ts";
+import { compileFiles } from "../src/topology/load.ts";
 import { orders } from "./orders.ts";
 
 const [mode, countText] = process.argv.slice(2);
@@ -16,7 +16,9 @@ const values = [...orders(count)].map(({ key, value }) => ({
 }));
 
 async function pipeline(): Promise<number> {
-  const plan = await compileFile("topologies/orders.ts");
+  const { plans, problems } = await compileFiles(["topologies/orders.ts"]);
+  const plan = plans?.[0];
+  if (plan === undefined) throw new Error(problems.map(({ message }) => message).join("\n"));
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   const embedded = new RunEmbeddedBrokers();
   const context = {
@@ -33,7 +35,7 @@ async function pipeline(): Promise<number> {
   const from = performance.now();
   const run = start(plan, context);
   await run.started;
-  await run.untilIdle();
+  while (run.status().conservation.delivered < count) await new Promise((resolve) => setTimeout(resolve, 2));
   const took = performance.now() - from;
   const { accepted, delivered } = run.status().conservation;
   if (accepted !== count || delivered !== count)

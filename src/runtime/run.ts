@@ -184,6 +184,8 @@ class PlanRun implements Run {
       } else if (this.#accepted() === before && seen === before) {
         return;
       } else {
+        // Once more, soon: two looks alike are the end.
+        wait = 10;
         seen = before;
       }
     }
