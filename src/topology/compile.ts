@@ -40,20 +40,22 @@ export function compile(topology: Topology): Compilation {
   const names = nameNodes(nodes, problems);
   const { order, cycles } = orderGraph(nodes, (node) => node.inputs.map((input) => input.node));
   for (const cycle of cycles) {
-    const way = [...cycle, cycle[0]!].map((node) => names.get(node)!).join(" → ");
+    const start = Math.max(
+      0,
+      cycle.findIndex(({ kind }) => kind === "merge"),
+    );
+    const way = [...cycle.slice(start), ...cycle.slice(0, start + 1)].map((node) => names.get(node)!);
     problems.error(
       "topology-cycle",
-      `messages would go in a circle: ${way}`,
+      `messages would go in a circle: ${way.join(" → ")}`,
       "lead one of these streams elsewhere",
-      (cycle.find(({ kind }) => kind === "merge") ?? cycle[0]!).location,
+      cycle[start]!.location,
     );
   }
   if (!declaration.broken) {
     checkShape(topology, declaration, names, problems);
-    if (cycles.length === 0) {
-      checkPaths(order, names, problems);
-      checkLoops(flowsOf(order), declaration, problems);
-    }
+    checkPaths(order, names, problems);
+    checkLoops(flowsOf(order), declaration, problems);
   }
   const sorted = problems.sorted;
   return { plan: problems.failed ? undefined : makePlan(topology, order, names, sorted), problems: sorted };
