@@ -45,6 +45,7 @@ export const kafkaJsDriver: KafkaDriver = {
 class KafkaJsClient implements KafkaClient {
   readonly #context: Context;
   readonly #kafka: Kafka;
+  readonly #opened: (Producer | Subscription)[] = [];
   #admin: Promise<Admin> | undefined;
 
   constructor(settings: KafkaSettings, context: Context) {
@@ -145,8 +146,10 @@ class KafkaJsClient implements KafkaClient {
     }
   }
 
-  subscribe(options: SubscribeOptions, listener: SubscriptionListener): Promise<Subscription> {
-    return subscribe(this.#kafka, this.#context, options, listener);
+  async subscribe(options: SubscribeOptions, listener: SubscriptionListener): Promise<Subscription> {
+    const subscription = await subscribe(this.#kafka, this.#context, options, listener);
+    this.#opened.push(subscription);
+    return subscription;
   }
 
   async producer(): Promise<Producer> {
@@ -156,12 +159,15 @@ class KafkaJsClient implements KafkaClient {
     } catch (error) {
       throw driverError(error);
     }
-    return new KafkaJsProducerPort(producer, this.#context);
+    const port = new KafkaJsProducerPort(producer, this.#context);
+    this.#opened.push(port);
+    return port;
   }
 
   async close(deadline: Time): Promise<void> {
     const admin = this.#admin;
     this.#admin = undefined;
+    await Promise.all(this.#opened.splice(0).map((opened) => opened.close(deadline)));
     if (admin !== undefined)
       await within(
         this.#context,
@@ -175,6 +181,8 @@ class KafkaJsClient implements KafkaClient {
       const admin = this.#kafka.admin({ retry: { retries: 2, initialRetryTime: 100 } });
       try {
         await admin.connect();
+        // Without metadata kafkajs knows no broker to ask for a group's coordinator.
+        await admin.listTopics();
         return admin;
       } catch (error) {
         this.#admin = undefined;
@@ -227,7 +235,8 @@ class KafkaJsProducerPort implements Producer {
         key,
         value,
         partition,
-        timestamp: timestamp >= 0 ? timestamp : undefined,
+        // It would take the number 0 for "none", and not the text.
+        timestamp: timestamp > 0 ? timestamp : timestamp === 0 ? "0" : undefined,
       } as unknown as Message;
       size += recordSize(key?.length ?? 0, value?.length ?? 0);
       if (headers.length > 0) {
