@@ -78,6 +78,7 @@ class KafkaCluster implements KafkaConnection {
       },
       problems,
       targets,
+      targetKind: "topic",
       credit: kafkaCredit(options),
       location: callerLocation(),
       open: (context) => openKafkaSource(context, this.#client(context), this.address, options),
@@ -101,6 +102,7 @@ class KafkaCluster implements KafkaConnection {
       capabilities: { order: "always", batches: true },
       problems,
       targets: [options.topic],
+      targetKind: "topic",
       location: callerLocation(),
       open: (context) => openKafkaSink(context, this.#client(context), this.address, options),
     };
