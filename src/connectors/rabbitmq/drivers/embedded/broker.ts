@@ -39,6 +39,7 @@ export class EmbeddedRabbitmq implements EmbeddedBroker {
   #alarm: string | undefined;
   #refusal: AmqpError | undefined;
   #withholds = false;
+  #maxMessageBytes = 128 * 2 ** 20;
   #consumers = 0;
 
   constructor(clock: Clock) {
@@ -106,6 +107,11 @@ export class EmbeddedRabbitmq implements EmbeddedBroker {
   /** From now on confirms are kept back, for good. */
   withholdConfirms(withholds: boolean): void {
     this.#withholds = withholds;
+  }
+
+  /** Publishing a larger message closes the channel. */
+  limitMessages(bytes: number): void {
+    this.#maxMessageBytes = bytes;
   }
 
   /** Connections are refused with this error from now on; undefined lets them in again. */
@@ -282,6 +288,12 @@ export class EmbeddedRabbitmq implements EmbeddedBroker {
     },
   ): void {
     const { tag, exchange, routingKey, content, settings } = request;
+    if (content.length > this.#maxMessageBytes) {
+      throw new AmqpError(
+        `PRECONDITION_FAILED - message size ${content.length} is larger than configured max size ${this.#maxMessageBytes}`,
+        { replyCode: ReplyCode.preconditionFailed },
+      );
+    }
     const queues = this.#route(exchange, routingKey, settings.headers);
     if (queues.size === 0 && settings.mandatory) channel.connection.emit({ kind: "returned", channel, tag });
     let taken = true;
