@@ -5,6 +5,7 @@ export { env } from "./component/environment.ts";
 export { secret } from "./component/secret.ts";
 export { kafka } from "./connectors/kafka/index.ts";
 export { decode } from "./operators/decode.ts";
+export { dedup } from "./operators/dedup.ts";
 export { encode } from "./operators/encode.ts";
 export { merge } from "./topology/stream.ts";
 

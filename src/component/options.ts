@@ -60,12 +60,38 @@ export function optionProblems(owner: string, schema: OptionsSchema, options: un
   }
   if (validate(options)) return [];
   const errors = (validate.errors ?? []).filter((error) => !isUnset(error.data));
+  const misspelt = misspeltOptions(schema, errors);
   const problems = errors
     .filter((error) => error.keyword !== "anyOf" && error.keyword !== "oneOf" && error.keyword !== "if")
+    .filter((error) => !(error.keyword === "required" && misspelt.has(missingOption(error))))
     .map((error) => describe(owner, schema, error));
   return problems.length > 0
     ? dedupe(problems)
     : errors.slice(0, 1).map((error) => describe(owner, schema, error));
+}
+
+/** Required options that are there under a name near theirs: told as unknown, they need not be told as missing. */
+function misspeltOptions(schema: OptionsSchema, errors: readonly ErrorObject[]): ReadonlySet<string> {
+  const missing = new Set(errors.filter(({ keyword }) => keyword === "required").map(missingOption));
+  return new Set(
+    errors
+      .filter(({ keyword }) => keyword === "additionalProperties")
+      .map((error) => `${error.instancePath}/${nearestOption(schema, error)}`)
+      .filter((path) => missing.has(path)),
+  );
+}
+
+function missingOption(error: ErrorObject): string {
+  return `${error.instancePath}/${String((error.params as Record<string, unknown>).missingProperty)}`;
+}
+
+function nearestOption(schema: OptionsSchema, error: ErrorObject): string | undefined {
+  const unknown = String((error.params as Record<string, unknown>).additionalProperty);
+  return nearest(unknown, knownOptions(schema, error));
+}
+
+function knownOptions(schema: OptionsSchema, error: ErrorObject): string[] {
+  return Object.keys((error.parentSchema?.properties ?? schema.properties ?? {}) as object);
 }
 
 function dedupe(problems: readonly OptionProblem[]): OptionProblem[] {
@@ -78,12 +104,14 @@ function describe(owner: string, schema: OptionsSchema, error: ErrorObject): Opt
   const params = error.params as Record<string, unknown>;
   if (error.keyword === "additionalProperties") {
     const unknown = String(params.additionalProperty);
-    const known = Object.keys((error.parentSchema?.properties ?? schema.properties ?? {}) as object);
-    const near = nearest(unknown, known);
+    const near = nearestOption(schema, error);
     return {
       code: "option-unknown",
       message: `${owner} has no option "${path === "" ? "" : `${path}.`}${unknown}"`,
-      remedy: near === undefined ? `use one of: ${known.join(", ")}` : `did you mean "${near}"?`,
+      remedy:
+        near === undefined
+          ? `use one of: ${knownOptions(schema, error).join(", ")}`
+          : `did you mean "${near}"?`,
     };
   }
   if (error.keyword === "required") {

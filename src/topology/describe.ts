@@ -1,4 +1,4 @@
-import { componentLabel, labelOf } from "./label.ts";
+import { componentLabel, labelOf, shortText } from "./label.ts";
 import type { Plan, PlanNode } from "./plan.ts";
 
 /** The forms in which a plan can be drawn. */
@@ -44,7 +44,12 @@ function boxesOf(plan: Plan): { readonly boxes: readonly Box[]; readonly edges: 
     const id = ids.get(node.name)!;
     boxes.push({ id, label: labelOf(node), kind: node.kind });
     for (const { node: from, branch } of node.inputs) {
-      edges.push({ from: ids.get(from)!, to: id, label: branch, aside: false });
+      edges.push({
+        from: ids.get(from)!,
+        to: id,
+        label: branch === undefined ? undefined : shortText(branch),
+        aside: false,
+      });
     }
   }
   for (const node of plan.nodes) {
@@ -170,7 +175,8 @@ function below(plan: Plan, node: PlanNode, indent: string): string[] {
   return turns.flatMap(({ branch, user }, index) => {
     const last = index === turns.length - 1;
     const [corner, deeper] = last ? ["└─", `${indent}   `] : ["├─", `${indent}│  `];
-    if (branch !== undefined) return [`${indent}${corner} ${branch}`, ...straight(plan, user, deeper)];
+    if (branch !== undefined)
+      return [`${indent}${corner} ${shortText(branch)}`, ...straight(plan, user, deeper)];
     if (ends(user)) return [`${indent}${corner}▶ ${ending(user)}`];
     return [`${indent}${corner} ${labelOf(user)}`, ...below(plan, user, deeper)];
   });

@@ -13,9 +13,9 @@ const mostTargets = 3;
 export function labelOf(node: PlanNode): string {
   switch (node.kind) {
     case "source":
-      return named(node.name, componentLabel(node.source), node.source.name);
+      return named(node.name, componentLabel(node.source), node.source.name || node.kind);
     case "sink":
-      return named(node.name, componentLabel(node.sink), node.sink.name);
+      return named(node.name, componentLabel(node.sink), node.sink.name || node.kind);
     case "operator":
       return named(node.name, stepLabel(node.operator.type, node.operator.options), node.operator.type);
     case "route":
@@ -72,7 +72,8 @@ function fieldRead(read: () => unknown): string | undefined {
   return /^\( ?\{ ?([\w$]+) ?\} ?\) => \1$/.exec(code)?.[1];
 }
 
-function shortText(text: unknown): string {
+/** On one line, without credentials, and not long. */
+export function shortText(text: unknown): string {
   const line = messageOf(text).replaceAll(/[\s\p{Cc}]+/gu, " ");
   const letters = [...line];
   return letters.length <= longestText ? line : `${letters.slice(0, longestText - 1).join("")}…`;

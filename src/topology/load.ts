@@ -186,9 +186,9 @@ async function ownExports(): Promise<string[]> {
   return Object.keys((await import(ownIndex)) as object);
 }
 
-/** The place that heads the stack of a syntax error: `file:///orders.ts:3`, the line's text, `^^` below the place. */
+/** The place that heads the stack of a syntax error: `file:///orders.ts:3`, the lines up to it, `^^` below the place. */
 function headedLocation(stack: string | undefined): Location | undefined {
-  const match = /^(file:\/\/\S+|\/.+?|[A-Za-z]:\\.+?):(\d+)\n.*\n(\s*)\^/.exec(stack ?? "");
+  const match = /^(file:\/\/\S+|\/.+?|[A-Za-z]:\\.+?):(\d+)\n(?:.*\n)+?(\s*)\^/.exec(stack ?? "");
   if (match === null) return undefined;
   const [, place, line, indent] = match;
   const file = place!.startsWith("file:") ? fileURLToPath(place!) : place!;
