@@ -1,0 +1,75 @@
+import type { Connection } from "../component/connection.ts";
+import type { Context } from "../component/context.ts";
+import { PooledWork, systemClock, systemRandom } from "../component/system.ts";
+import { compileFiles } from "../topology/load.ts";
+import type { Plan } from "../topology/plan.ts";
+import { formatProblems } from "../topology/problem.ts";
+import { ExitCode } from "./exit-code.ts";
+import { createLogger } from "./logger.ts";
+import { describeError } from "./report.ts";
+import { meetRequirements } from "./requirements.ts";
+import { printable } from "./terminal.ts";
+import { logWarnings } from "./warnings.ts";
+
+/**
+ * `millrace check`: every mistake of all files on standard output, or a line that says ok for each topology.
+ * Opens no socket unless it is to `connect`; then what the brokers lack is a mistake as well.
+ */
+export async function checkCommand(
+  files: readonly string[],
+  { connect }: { readonly connect: boolean },
+): Promise<ExitCode> {
+  const { plans, problems } = await compileFiles(files);
+  if (problems.length > 0) process.stdout.write(`${formatProblems(problems, process.cwd())}\n`);
+  if (plans === undefined) return ExitCode.configuration;
+  let code: ExitCode = ExitCode.done;
+  let missing = false;
+  for (const plan of plans) {
+    const found = connect ? await askBrokers(plan) : [];
+    for (const { line } of found) process.stdout.write(`${printable(line)}\n`);
+    missing ||= found.some(({ creatable }) => creatable);
+    if (found.length > 0) code = ExitCode.configuration;
+    else process.stdout.write(`ok  ${plan.name}${connect ? "  all that it needs exists" : ""}\n`);
+  }
+  if (missing) {
+    process.stdout.write(`to create what is missing: millrace run --create ${files.join(" ")}\n`);
+  }
+  return code;
+}
+
+/** What a plan's brokers lack, or why they cannot tell, each in one line. */
+async function askBrokers(plan: Plan): Promise<{ readonly line: string; readonly creatable: boolean }[]> {
+  const logger = createLogger("error", undefined);
+  logWarnings(logger);
+  const work = new PooledWork();
+  const contextFor = (connection: Connection): Context => ({
+    clock: systemClock,
+    random: systemRandom,
+    work,
+    signal: new AbortController().signal,
+    logger,
+    meter: { count: () => {} },
+    embedded: undefined,
+    node: `${connection.connector} ${connection.address}`,
+  });
+  const found: { line: string; creatable: boolean }[] = [];
+  for (const { connection, requirements } of plan.connections) {
+    try {
+      const unmet = await meetRequirements([{ connections: [{ connection, requirements }] }], {
+        create: false,
+        wait: false,
+        contextFor,
+      });
+      for (const { requirement, problem, remedy } of unmet) {
+        const line = `${requirement.at}  error  target-missing  ${problem}  → ${remedy}`;
+        found.push({ line, creatable: true });
+      }
+    } catch (error) {
+      const { code = "connection-lost", message, remedy } = describeError(error);
+      const about = `${connection.connector} at ${connection.address}: ${message}`;
+      const line = `${plan.name}  error  ${code}  ${about}${remedy === undefined ? "" : `  → ${remedy}`}`;
+      found.push({ line, creatable: false });
+    }
+  }
+  return found;
+}

@@ -1,0 +1,345 @@
+import { createReadStream } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import type { Connection } from "../component/connection.ts";
+import type { Context, Logger } from "../component/context.ts";
+import { PooledWork, systemClock, systemRandom } from "../component/system.ts";
+import { type MillraceError, messageOf } from "../errors.ts";
+import { compileFiles } from "../topology/load.ts";
+import type { Plan } from "../topology/plan.ts";
+import { formatLocation, formatProblems, type Problem } from "../topology/problem.ts";
+import { dump } from "./dump.ts";
+import { RunEmbeddedBrokers } from "./embedded-brokers.ts";
+import { embeddedTargets, findTarget, realBrokers } from "./embedded-targets.ts";
+import { ExitCode, exitCodeOfError, exitCodeOfResult, UsageError, worst } from "./exit-code.ts";
+import { type FeedOption, feed } from "./feed.ts";
+import { type HttpAddress, type HttpEndpoint, openHttp } from "./http.ts";
+import { createLogger, type LogLevel } from "./logger.ts";
+import { Progress } from "./progress.ts";
+import { describeError, type Report, reportJson, reportTables } from "./report.ts";
+import { meetRequirements } from "./requirements.ts";
+import { Runs } from "./runs.ts";
+import { listenToProcess } from "./signals.ts";
+import { isConserved } from "./table.ts";
+import { Terminal } from "./terminal.ts";
+import { version } from "./version.ts";
+import { logWarnings } from "./warnings.ts";
+
+export interface RunCommandOptions {
+  readonly embedded: boolean;
+  readonly feed: readonly FeedOption[];
+  readonly dump: string | undefined;
+  readonly untilIdle: boolean;
+  readonly create: boolean;
+  readonly http: HttpAddress | undefined;
+  /** Longest drain, ms. */
+  readonly drain: number;
+  readonly json: boolean;
+  readonly logLevel: LogLevel;
+}
+
+/** After an error that nobody caught the process ends within this time, ms, whatever still hangs. */
+const crashTimeout = 8_000;
+
+/** `millrace run`: runs the topologies of some files until they end, are told to stop, or fail. */
+export function runCommand(files: readonly string[], options: RunCommandOptions): Promise<ExitCode> {
+  return new RunCommand(files, options).run();
+}
+
+/** Phases: *loading* → *preparing* → *running* → *reporting*. A signal may come in any of them. */
+class RunCommand {
+  readonly #files: readonly string[];
+  readonly #options: RunCommandOptions;
+  readonly #terminal = process.stderr.isTTY ? new Terminal(process.stderr) : undefined;
+  readonly #logger: Logger;
+  readonly #clock = systemClock;
+  readonly #work = new PooledWork();
+  readonly #embedded: RunEmbeddedBrokers | undefined;
+  /** Aborted by the first signal: ends preparations. */
+  readonly #stopping = new AbortController();
+  readonly #problems: Pick<Problem, "code" | "message" | "remedy">[] = [];
+  #plans: readonly Plan[] = [];
+  #phase: "loading" | "preparing" | "running" | "reporting" = "loading";
+  #runs: Runs | undefined;
+  #progress: Progress | undefined;
+  #crashed = false;
+
+  constructor(files: readonly string[], options: RunCommandOptions) {
+    this.#files = files;
+    this.#options = options;
+    this.#logger = createLogger(options.logLevel, this.#terminal);
+    this.#embedded = options.embedded ? new RunEmbeddedBrokers() : undefined;
+  }
+
+  async run(): Promise<ExitCode> {
+    logWarnings(this.#logger);
+    listenToProcess({
+      stop: (signal) => this.#stop(signal),
+      stopNow: (signal) => this.#stopNow(signal),
+      report: () => this.#say(reportTables({ runs: this.#runs?.endings() ?? [] }) || `${this.#phase}\n`),
+      crash: (error) => this.#crash(error),
+    });
+    let http: HttpEndpoint | undefined;
+    let code: ExitCode;
+    try {
+      if (!(await this.#load())) return await this.#report(ExitCode.configuration);
+      http = await this.#openHttp();
+      if (!(await this.#prepare())) return await this.#report(ExitCode.configuration);
+      code = this.#stopping.signal.aborted ? ExitCode.done : await this.#runAll();
+    } catch (error) {
+      code = this.#stopping.signal.aborted && !this.#crashed ? ExitCode.done : this.#refuse(error);
+    }
+    await http?.close();
+    return this.#report(code);
+  }
+
+  async #load(): Promise<boolean> {
+    const { plans, problems } = await compileFiles(this.#files);
+    if (plans === undefined) {
+      this.#say(`${formatProblems(problems, process.cwd())}\n`);
+      this.#problems.push(...problems);
+      return false;
+    }
+    for (const { code, message, remedy, location } of problems) {
+      const at = location === undefined ? undefined : formatLocation(location, process.cwd());
+      this.#logger.warn({ code, at, remedy }, message);
+    }
+    this.#plans = plans;
+    return true;
+  }
+
+  async #openHttp(): Promise<HttpEndpoint | undefined> {
+    if (this.#options.http === undefined) return undefined;
+    const endpoint = await openHttp(this.#options.http, {
+      scrape: () => ({ version, statuses: this.#runs?.statuses() ?? [] }),
+      unready: () => this.#unready(),
+    });
+    this.#logger.info({ url: endpoint.url }, "listening for HTTP");
+    return endpoint;
+  }
+
+  /** Checks the options against the plans, sees to what they require, and feeds. False when something is missing. */
+  async #prepare(): Promise<boolean> {
+    const { dump: folder, feed: feeds, json, create } = this.#options;
+    this.#phase = "preparing";
+    const contextFor = (connection: Connection) => this.#contextFor(connection);
+    if (json && this.#writesToStdout()) {
+      throw new UsageError(
+        "--json: the topology writes to standard output itself; look at /status or the logs",
+      );
+    }
+    if (folder !== undefined) {
+      const [real] = realBrokers(this.#plans, contextFor);
+      if (real !== undefined) {
+        throw new UsageError(`--dump shows embedded brokers only, and this is ${real}; add --embedded`);
+      }
+      await mkdir(folder, { recursive: true }).catch((error) => {
+        throw new UsageError(`--dump ${folder}: ${messageOf(error)}`);
+      });
+    }
+    // Every target is looked up before anything is made or published.
+    for (const one of feeds) this.#targetOf(one);
+    const unmet = await this.#unlessStopped(
+      meetRequirements(this.#plans, { create, wait: true, contextFor }),
+    );
+    for (const { requirement, problem, remedy } of unmet) {
+      this.#say(`${requirement.at}: ${problem}; ${remedy}\n`);
+      this.#problems.push({ code: "target-missing", message: `${requirement.at}: ${problem}`, remedy });
+    }
+    if (unmet.length > 0) {
+      if (!create) this.#say(`to create what is missing: millrace run --create ${this.#files.join(" ")}\n`);
+      return false;
+    }
+    for (const one of feeds) await this.#feed(one);
+    return true;
+  }
+
+  #targetOf({ target }: FeedOption) {
+    const contextFor = (connection: Connection) => this.#contextFor(connection);
+    const targets = embeddedTargets(this.#plans, contextFor);
+    if (targets.length === 0) {
+      const [real] = realBrokers(this.#plans, contextFor);
+      throw new UsageError(
+        real === undefined
+          ? `--feed ${target}: the topology reads no topic and no queue`
+          : `--feed publishes into embedded brokers only, and this is ${real}; add --embedded`,
+      );
+    }
+    return findTarget(target, targets);
+  }
+
+  async #feed(option: FeedOption): Promise<void> {
+    const { broker, name } = this.#targetOf(option);
+    try {
+      const count = await this.#unlessStopped(feed(broker, name, createReadStream(option.file)));
+      this.#logger.info({ file: option.file, messages: count }, `fed ${name}`);
+    } catch (error) {
+      if (this.#stopping.signal.aborted) throw error;
+      throw new UsageError(`--feed ${option.target}=${option.file}: ${messageOf(error)}`);
+    }
+  }
+
+  async #runAll(): Promise<ExitCode> {
+    const { drain, untilIdle } = this.#options;
+    const runs = new Runs(this.#plans, {
+      clock: this.#clock,
+      random: systemRandom,
+      work: this.#work,
+      logger: this.#logger,
+      drainTimeout: drain,
+      ...(this.#embedded === undefined ? {} : { embedded: this.#embedded }),
+    });
+    this.#runs = runs;
+    this.#phase = "running";
+    if (this.#terminal !== undefined) {
+      this.#progress = new Progress(this.#terminal, this.#clock, () => runs.statuses());
+    }
+    if (untilIdle) runs.untilIdle().then(() => runs.drain());
+    else runs.failTogether();
+    const endings = await runs.finished;
+    this.#progress?.stop();
+    this.#dump();
+    for (const { status, result } of endings) {
+      if (result.how === "done") continue;
+      const { message, ...fields } = describeError(result.error);
+      this.#logger.error({ topology: status.topology, how: result.how, ...fields }, message);
+    }
+    const broken = endings.filter(({ status }) => !isConserved(status.conservation));
+    for (const { status } of broken) {
+      this.#logger.error(
+        { topology: status.topology, code: "internal" },
+        "accepted messages are unaccounted for: this is a mistake in Millrace, please report it",
+      );
+    }
+    const codes = endings.map(({ result }) => exitCodeOfResult(result));
+    if (this.#crashed || broken.length > 0) return ExitCode.failed;
+    return worst(codes);
+  }
+
+  #dump(): void {
+    const { dump: folder } = this.#options;
+    if (folder === undefined) return;
+    const files = dump(
+      folder,
+      embeddedTargets(this.#plans, (connection) => this.#contextFor(connection)),
+    );
+    this.#logger.info({ files: files.length }, `dumped to ${folder}`);
+  }
+
+  #stop(signal: string): void {
+    this.#logger.info({ signal }, this.#phase === "running" ? "stopping: draining" : "stopping");
+    this.#stopping.abort(new Error(`stopped by ${signal}`));
+    this.#runs?.drain();
+  }
+
+  /** The tables are still written: it takes no time, and nobody could ask later. */
+  #stopNow(signal: string): void {
+    this.#logger.warn({ signal }, "stopped at once: what was in flight is not acknowledged");
+    this.#progress?.stop();
+    this.#exit(ExitCode.failed);
+  }
+
+  /** The state of the process is unknown: nothing more may be acknowledged. */
+  #crash(error: unknown): void {
+    const { message, ...fields } = describeError(error);
+    this.#logger.error({ ...fields, stack: stackOf(error) }, `uncaught error: ${message}`);
+    if (this.#crashed) return;
+    this.#crashed = true;
+    if (this.#runs === undefined || this.#phase === "reporting") this.#exit(ExitCode.failed);
+    this.#runs.abort(error instanceof Error ? error : new Error(String(error)));
+    this.#clock.after(crashTimeout, () => this.#exit(ExitCode.failed));
+  }
+
+  #exit(code: ExitCode): never {
+    process.stdout.write(this.#reportText(code));
+    process.exit(code);
+  }
+
+  #refuse(error: unknown): ExitCode {
+    this.#progress?.stop();
+    const {
+      code = "internal",
+      message,
+      remedy = "",
+    } = describeError(error) as {
+      code?: MillraceError["code"];
+      message: string;
+      remedy?: string;
+    };
+    this.#problems.push({ code, message, remedy });
+    this.#say(`${message}${remedy === "" ? "" : `; ${remedy}`}\n`);
+    return exitCodeOfError(error);
+  }
+
+  /** The last thing written: nothing may follow it on standard output. */
+  async #report(code: ExitCode): Promise<ExitCode> {
+    this.#phase = "reporting";
+    const text = this.#reportText(code);
+    const out = this.#writesToStdout() ? process.stderr : process.stdout;
+    await new Promise<void>((resolve) => out.write(text, () => resolve()));
+    return code;
+  }
+
+  #reportText(exitCode: ExitCode): string {
+    const report: Report = { exitCode, runs: this.#runs?.endings() ?? [], problems: this.#problems };
+    return this.#options.json ? reportJson(report) : reportTables(report);
+  }
+
+  #unready(): readonly string[] {
+    if (this.#phase !== "running") return [this.#phase];
+    return (this.#runs?.statuses() ?? []).flatMap(({ topology, mode, ready, sources, sinks }) => {
+      if (ready) return [];
+      const parts = [...sources, ...sinks]
+        .filter((part) => !part.ready)
+        .map(({ name, reason }) => `${topology}: ${name}: ${reason ?? "not ready"}`);
+      return [`${topology}: ${mode}`, ...parts];
+    });
+  }
+
+  /** A topology that writes its messages to standard output leaves no room there for a table. */
+  #writesToStdout(): boolean {
+    return this.#plans.some(({ nodes, deadLetters }) =>
+      [...nodes.map((node) => (node.kind === "sink" ? node.sink : undefined)), deadLetters?.sink].some(
+        (sink) => sink?.type === "stdout",
+      ),
+    );
+  }
+
+  async #unlessStopped<T>(work: Promise<T>): Promise<T> {
+    const { signal } = this.#stopping;
+    signal.throwIfAborted();
+    let abort = () => {};
+    const stopped = new Promise<never>((_, reject) => {
+      abort = () => reject(signal.reason);
+      signal.addEventListener("abort", abort, { once: true });
+    });
+    try {
+      return await Promise.race([work, stopped]);
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  #contextFor(connection: Connection): Context {
+    return {
+      clock: this.#clock,
+      random: systemRandom,
+      work: this.#work,
+      signal: this.#stopping.signal,
+      logger: this.#logger,
+      meter: { count: () => {} },
+      embedded: this.#embedded,
+      node: `${connection.connector} ${connection.address}`,
+    };
+  }
+
+  /** Words for a person on standard error, above the progress line. */
+  #say(text: string): void {
+    if (this.#terminal === undefined) process.stderr.write(text);
+    else this.#terminal.print(text.trimEnd());
+  }
+}
+
+function stackOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || error.stack === undefined) return undefined;
+  return messageOf(error.stack);
+}

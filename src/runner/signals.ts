@@ -1,0 +1,26 @@
+/** What the process does when it is told something from outside, or when something escapes it. */
+export interface SignalActions {
+  /** First SIGTERM or SIGINT: finish and stop. */
+  stop(signal: string): void;
+  /** A second one: stop now. */
+  stopNow(signal: string): void;
+  /** SIGUSR2: say how it is going. */
+  report(): void;
+  /** An error that nobody caught: the state of the process is unknown. */
+  crash(error: unknown): void;
+}
+
+/** Listens to the process for the rest of its life. */
+export function listenToProcess(actions: SignalActions): void {
+  let stopping = false;
+  const stop = (signal: string) => {
+    if (stopping) return actions.stopNow(signal);
+    stopping = true;
+    actions.stop(signal);
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+  process.on("SIGUSR2", () => actions.report());
+  process.on("uncaughtException", (error) => actions.crash(error));
+  process.on("unhandledRejection", (reason) => actions.crash(reason));
+}
