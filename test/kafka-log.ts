@@ -1,4 +1,10 @@
 import { Kafka, type KafkaMessage, logLevel } from "kafkajs";
+import { PooledWork } from "../src/component/system.ts";
+import { registerCodecs } from "../src/connectors/kafka/drivers/kafkajs/codecs.ts";
+import { until } from "./brokers/until.ts";
+
+// kafkajs reads gzip alone by itself.
+registerCodecs(new PooledWork());
 
 /** One record as a topic holds it. */
 export interface LogRecord {
@@ -41,16 +47,19 @@ export async function fill(
   return count;
 }
 
-/** How many records the topic holds (nothing deleted, no transactions). */
+/** How many records the topic holds (nothing deleted, no transactions). Waits for a broker that is away. */
 export async function countOf(bootstrap: string, topic: string): Promise<number> {
-  const admin = quietKafka(bootstrap).admin();
-  await admin.connect();
-  try {
-    const offsets = await admin.fetchTopicOffsets(topic);
-    return offsets.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0);
-  } finally {
-    await admin.disconnect();
-  }
+  const ask = async () => {
+    const admin = quietKafka(bootstrap).admin({ retry: { retries: 2 } });
+    try {
+      await admin.connect();
+      const offsets = await admin.fetchTopicOffsets(topic);
+      return { count: offsets.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0) };
+    } finally {
+      await admin.disconnect();
+    }
+  };
+  return (await until(`the offsets of ${topic} are known`, ask, 60_000)).count;
 }
 
 /** All that a topic holds now, in the order of each partition. */
@@ -73,6 +82,9 @@ export async function readTopic(bootstrap: string, topic: string): Promise<LogRe
   await consumer.connect();
   await consumer.subscribe({ topics: [topic], fromBeginning: true });
   await new Promise<void>((resolve, reject) => {
+    consumer.on(consumer.events.CRASH, ({ payload }) => {
+      if (!payload.restart) reject(payload.error);
+    });
     consumer
       .run({
         autoCommit: false,
