@@ -50,11 +50,10 @@ export async function cli(args: readonly string[]): Promise<ExitCode> {
       "serve /livez /readyz /metrics /status; host 127.0.0.1 unless given",
       asArgument(parseHttpAddress),
     )
-    .option(
-      "--drain <duration>",
-      "longest wait for what is in flight when stopping",
-      durationArgument,
-      30_000,
+    .addOption(
+      new Option("--drain <duration>", "longest wait for what is in flight when stopping")
+        .argParser(durationArgument)
+        .default(30_000, "30s"),
     )
     .option("--json", "print one JSON object at the end instead of the table")
     .addOption(

@@ -6,6 +6,8 @@ import { ExitCode } from "./exit-code.ts";
  * The process. It ends itself: a client library's forgotten timer must not keep it alive, and what was written
  * to a pipe is there by then.
  */
+// Whoever reads may go away first (`millrace … | head`): what is left to say is then said to nobody.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 const code = await cli(process.argv.slice(2)).catch((error) => {
   process.stderr.write(`${messageOf(error)}\n${error instanceof Error ? messageOf(error.stack) : ""}\n`);
   return ExitCode.failed;
