@@ -283,7 +283,8 @@ export const rabbitmqSinkSchema: OptionsSchema = {
   additionalProperties: false,
   properties: {
     exchange: name,
-    key: { anyOf: [routingKey, { isFunction: true }] },
+    // Text or a function: see sinkProblems, which says it in one sentence.
+    key: {},
     queue: name,
     persistent: flag,
     mandatory: flag,
@@ -503,6 +504,16 @@ export function sinkProblems({ exchange, key, queue }: RabbitmqSinkOptions): Opt
         code: "option-invalid",
         message: `rabbitmq sink "${queue}": "queue" goes without "exchange" and "key"`,
         remedy: "leave out queue, or the other two",
+      },
+    ];
+  }
+  const isText = typeof key === "string" && Buffer.byteLength(key) <= 255;
+  if (key !== undefined && !isText && typeof key !== "function") {
+    return [
+      {
+        code: "option-invalid",
+        message: `rabbitmq sink "${exchange}": "key" must be a routing key of at most 255 bytes, or a function`,
+        remedy: 'give text, or a function such as (message) => "orders.new"',
       },
     ];
   }
