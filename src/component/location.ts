@@ -11,7 +11,7 @@ export interface Location {
 
 /** The folder this package's code runs from: frames inside it are ours, not the author's. */
 const own = new URL("../", import.meta.url).href;
-const frame = /\(?((?:file:\/\/|\/|[A-Za-z]:\\)[^()]*?):(\d+):(\d+)\)?$/;
+const frame = /^at (?:.* \(|async )?((?:file:\/\/|\/|[A-Za-z]:\\).+?):(\d+):(\d+)\)?$/;
 
 /**
  * The first place on the call stack that is neither in this package, nor in another one, nor in Node: the line of the
@@ -34,7 +34,7 @@ export function errorLocation(error: unknown): Location | undefined {
     if (match === null) continue;
     const [, place, row, column] = match;
     const url = place!.startsWith("file:") ? place! : `file://${place!}`;
-    if ((url.startsWith(own) && !url.includes(".test.ts")) || place!.startsWith("node:")) continue;
+    if (url.startsWith(own) && !url.includes(".test.ts")) continue;
     const location = { file: fileURLToPath(url.split("?")[0]!), line: Number(row), column: Number(column) };
     if (!url.includes("/node_modules/")) return location;
     inPackage ??= location;

@@ -70,7 +70,7 @@ export function inertStep<T>(type: string, overrides: Partial<Operator<T, T>> = 
 }
 
 /** A router whose branches are those named, and that lets nothing through. */
-export function inertRouter(branches: Predicates<never>, options: { readonly otherwise?: string }): Router {
+function inertRouter(branches: Predicates<never>, options: { readonly otherwise?: string }): Router {
   return {
     type: "route",
     branches: [...Object.keys(branches), ...(options.otherwise === undefined ? [] : [options.otherwise])],

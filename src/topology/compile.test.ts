@@ -49,6 +49,7 @@ test("a sound topology becomes a plan: nodes in order, dead letters, and what ev
       t.from(inertSource("in", { connection: rabbit, targetKind: "queue" }))
         .pipe(decode(), filter(), batch(), compress())
         .to(inertSink("out", { connection: kafka }), { audit });
+      t.from(inertSource("more", { connection: rabbit })).to(inertSink("out", { connection: kafka }));
       t.deadLetters(inertSink("dead", { connection: kafka }));
     }),
   );
@@ -62,6 +63,8 @@ test("a sound topology becomes a plan: nodes in order, dead letters, and what ev
       ["batch-1", "operator", ["filter-1"]],
       ["compress-1", "operator", ["batch-1"]],
       ["out", "sink", ["compress-1"]],
+      ["more", "source", []],
+      ["out-2", "sink", ["more"]],
     ],
   );
   assert.equal(plan.nodes.at(-1)?.kind === "sink" && plan.nodes.at(-1)?.location?.file, import.meta.filename);
@@ -71,7 +74,13 @@ test("a sound topology becomes a plan: nodes in order, dead letters, and what ev
   assert.deepEqual(
     plan.connections.map(({ connection, requirements }) => [connection.address, requirements]),
     [
-      ["rabbit", [{ kind: "queue", name: "in", role: "source", at: at('inertSource("in"') }]],
+      [
+        "rabbit",
+        [
+          { kind: "queue", name: "in", role: "source", at: at('inertSource("in"') },
+          { kind: "topic", name: "more", role: "source", at: at('inertSource("more"') },
+        ],
+      ],
       [
         "kafka",
         [

@@ -89,6 +89,7 @@ test("plain JavaScript loads too, and what package.json says of modules does not
 
 test("a file reached by a symbolic link is named by its real path, as its stack traces do", async (t) => {
   const path = folderOf(t, {
+    "real/package.json": '{ "type": "commonjs" }',
     "real/a.ts": 'import { topology } from "millrace";\nexport default topology("a", () => {});',
   });
   symlinkSync(path("real"), path("link"));

@@ -26,7 +26,7 @@ export class ProblemList {
   add(problem: Problem): void {
     const { code, message, location } = problem;
     const key = JSON.stringify([code, message, location?.file, location?.line, location?.column]);
-    if (!this.#problems.has(key)) this.#problems.set(key, Object.freeze(problem));
+    this.#problems.set(key, Object.freeze(problem));
   }
 
   addAll(problems: readonly Problem[]): void {

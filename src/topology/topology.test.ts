@@ -14,7 +14,7 @@ import {
 } from "../testing/inert.ts";
 import { compile } from "./compile.ts";
 import { formatProblems } from "./problem.ts";
-import { merge, type Stream } from "./stream.ts";
+import { type MergedStream, merge, type Stream } from "./stream.ts";
 import type { Topology } from "./topology.ts";
 
 interface Order {
@@ -232,11 +232,14 @@ test("names that are no names, and a second name for one step, are mistakes", ()
 
 test("a stream of another topology, or one used too late, is a mistake of whoever uses it", () => {
   let leaked: Stream<unknown> | undefined;
+  let joined: MergedStream<unknown> | undefined;
   let builder: Parameters<Parameters<typeof declare>[1]>[0] | undefined;
   const first = declare("first", (t) => {
     builder = t;
     leaked = t.from(inertSource("a"));
     leaked.to(inertSink("b"));
+    joined = t.merge(leaked);
+    joined.to(inertSink("l"));
   });
   const second = declare("second", (t) => {
     t.from(inertSource("c")).to(inertSink("d"));
@@ -247,12 +250,15 @@ test("a stream of another topology, or one used too late, is a mistake of whoeve
       .to(inertSink("e"));
     t.merge(leaked!).to(inertSink("f"));
     builder!.from(inertSource("g")).to(inertSink("h"));
+    joined!.add(t.from(inertSource("k")));
   });
   assert.deepEqual(mistakes(first), []);
   assert.deepEqual(mistakes(second), [
     "topology-foreign-stream: a stream of another topology is used",
     "topology-foreign-stream: a stream of another topology is used",
     "topology-foreign-stream: a topology is added to outside of the function that declares it",
+    "topology-foreign-stream: a stream of another topology is used",
+    "topology-dangling: what comes out of k leads nowhere",
   ]);
   leaked!.to(inertSink("i"));
   merge(leaked!).to(inertSink("j"));
