@@ -33,6 +33,8 @@ export interface DriverFeatures {
   /** Headers arrive in the order they were sent; otherwise those of one name come together. */
   readonly headerOrder: boolean;
   readonly codecs: readonly Codec[];
+  /** A committed offset that is out of range is erased from the group, and nobody is told. */
+  readonly erasesOutOfRange: boolean;
 }
 
 /** A driver connected to a broker, for one scenario. Whatever is opened here is closed with it. */
@@ -43,6 +45,10 @@ export interface DriverUnderTest {
   /** Creates a topic by other means than the driver. */
   freshTopic(options?: { readonly partitions?: number; readonly maxMessageBytes?: number }): Promise<string>;
   freshName(prefix: string): string;
+  /** Forgets the records below `offset`, as retention does. */
+  deleteRecords(topic: string, partition: number, offset: number): Promise<void>;
+  /** Uses up two offsets that no reader sees: a message of an aborted transaction and the abort marker. */
+  abortTransaction(topic: string, partition: number): Promise<void>;
   /** Waits for a condition, letting the broker's time pass; rejects with `what` when it never comes. */
   until(what: string, condition: () => boolean | Promise<boolean>): Promise<void>;
   readonly groupTimes: Pick<SubscribeOptions, "sessionTimeout" | "rebalanceTimeout" | "heartbeatInterval">;
@@ -80,6 +86,11 @@ export class Recorder implements SubscriptionListener {
 
   get owned(): readonly string[] {
     return [...this.#epochs.keys()].sort();
+  }
+
+  /** Where the driver reads on in an owned partition; undefined while it has told nothing of it. */
+  next(topic: string, partition: number): number | undefined {
+    return this.#epochs.get(keyOf({ topic, partition }))?.next;
   }
 
   /** Values received, as text. */
@@ -768,6 +779,51 @@ export const scenarios: readonly Scenario[] = [
       await bed.until("shared again", () => second.owned.length === 1 && third.owned.length === 1);
       for (const partition of [0, 1]) await produce(producer, topic, partition, ["x"]);
       await bed.until("all arrive", () => second.received.length + third.received.length === 2);
+    },
+  },
+  {
+    name: "offsets that nobody sees are passed over, in the middle and at the end",
+    async run(bed) {
+      const topic = await bed.freshTopic({ partitions: 1 });
+      const client = bed.connect();
+      const producer = await client.producer();
+      await produce(producer, topic, 0, ["a"]);
+      await bed.abortTransaction(topic, 0);
+      await produce(producer, topic, 0, ["b"]);
+      await bed.abortTransaction(topic, 0);
+      const member = await join(bed, client, bed.freshName("group"), [topic]);
+      await bed.until("the end is reached", () => member.next(topic, 0) === 6);
+      assert.deepEqual(
+        member.received.map((record) => record.position),
+        [0, 3],
+      );
+      assert.deepEqual(member.values, ["a", "b"]);
+      await produce(producer, topic, 0, ["c"]);
+      await bed.until("the next one arrives", () => member.values.includes("c"));
+      assert.deepEqual(member.violations, []);
+    },
+  },
+  {
+    name: "a member whose committed offset is gone reads from the earliest there is",
+    async run(bed) {
+      const topic = await bed.freshTopic({ partitions: 1 });
+      const group = bed.freshName("group");
+      const client = bed.connect();
+      await produce(await client.producer(), topic, 0, ["0", "1", "2", "3", "4", "5"]);
+      const first = await join(bed, client, group, [topic]);
+      await bed.until("all arrive", () => first.received.length === 6);
+      await first.subscription.commit([{ topic, partition: 0, offset: 2 }]);
+      await first.subscription.close(bed.context.clock.now() + 5_000);
+      await bed.deleteRecords(topic, 0, 4);
+      assert.deepEqual(await client.offsets(topic), [{ partition: 0, earliest: 4, latest: 6 }]);
+      const second = await join(bed, client, group, [topic]);
+      await bed.until("the rest arrives", () => second.received.length >= 2);
+      assert.deepEqual(
+        second.received.map((record) => record.position),
+        [4, 5],
+      );
+      const left = bed.features.erasesOutOfRange ? new Map() : new Map([[0, 2]]);
+      assert.deepEqual(await client.committed(group, topic), left);
     },
   },
   {

@@ -8,23 +8,29 @@ import { type DriverFeatures, type DriverUnderTest, scenarios } from "../conform
 import type { RebalanceManner } from "./group.ts";
 import { EmbeddedKafka, embeddedDriver } from "./index.ts";
 
+const manners = ["eager", "held", "incremental"] as const;
+
+function featuresOf(manner: RebalanceManner): DriverFeatures {
+  return {
+    holdsRebalance: manner !== "eager",
+    incremental: manner === "incremental",
+    nullHeaders: true,
+    headerOrder: true,
+    codecs,
+    erasesOutOfRange: manner === "eager",
+  };
+}
+
 /** Virtual time moves on by itself whenever nothing else is to be done, until the scenario is over. */
 async function inVirtualTime(manner: RebalanceManner, run: (bed: DriverUnderTest) => Promise<void>) {
   const context = testContext();
   const cluster = new EmbeddedKafka(context.clock);
   const driver = embeddedDriver(cluster, { rebalance: manner });
   const clients: KafkaClient[] = [];
-  const features: DriverFeatures = {
-    holdsRebalance: driver.holdsRebalance,
-    incremental: manner === "incremental",
-    nullHeaders: true,
-    headerOrder: true,
-    codecs,
-  };
   let names = 0;
   const bed: DriverUnderTest = {
     context,
-    features,
+    features: featuresOf(manner),
     groupTimes: { sessionTimeout: 6_000, rebalanceTimeout: 60_000, heartbeatInterval: 300 },
     connect() {
       const client = driver.connect(kafkaSettings({ brokers: "embedded:9092" }), context);
@@ -37,6 +43,12 @@ async function inVirtualTime(manner: RebalanceManner, run: (bed: DriverUnderTest
       return topic;
     },
     freshName: (prefix) => `${prefix}-${++names}`,
+    async deleteRecords(topic, partition, offset) {
+      cluster.faults.deleteRecords(topic, partition, offset);
+    },
+    async abortTransaction(topic, partition) {
+      cluster.faults.gap(topic, partition, 2);
+    },
     async until(what, condition) {
       const deadline = context.clock.now() + 120_000;
       while (!(await condition())) {
@@ -57,11 +69,9 @@ async function inVirtualTime(manner: RebalanceManner, run: (bed: DriverUnderTest
   await done;
 }
 
-for (const manner of ["eager", "held", "incremental"] as const) {
+for (const manner of manners) {
   for (const scenario of scenarios) {
-    const features = { holdsRebalance: manner !== "eager", incremental: manner === "incremental" };
-    const skip = scenario.applies?.({ ...features, nullHeaders: true, headerOrder: true, codecs }) === false;
-    if (skip) continue;
+    if (scenario.applies?.(featuresOf(manner)) === false) continue;
     test(`embedded, ${manner}: ${scenario.name}`, () => inVirtualTime(manner, scenario.run));
   }
 }

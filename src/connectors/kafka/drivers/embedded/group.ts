@@ -176,6 +176,11 @@ export class Group {
     }
   }
 
+  /** The group has no committed offset for the partition any more. */
+  erase({ topic, partition }: TopicPartition): void {
+    this.#committed.get(topic)?.delete(partition);
+  }
+
   /** A member is gone: it left, or its session has expired. */
   remove(id: string): void {
     const member = this.#members.get(id);

@@ -282,13 +282,13 @@ export class EmbeddedSubscription implements Subscription {
       const found = log.read(position, options.maxBytesPerPartition);
       if (found.kind === "end" && reader.position === position) continue;
       fetched.push({ reader, position, found });
-      // kafkajs commits the offset that it resets to, and tells nobody.
+      // kafkajs commits "earliest" there, which is no offset: the group has none any more, and nobody is told.
       if (
         found.kind === "outOfRange" &&
         manner === "eager" &&
         group.accepts(this.#member, this.#generation)
       ) {
-        group.store([{ topic: reader.topic, partition: reader.partition, offset: log.start }]);
+        group.erase(reader);
       }
     }
     if (leaderAfter < Number.POSITIVE_INFINITY) clock.after(leaderAfter, this.#wake);

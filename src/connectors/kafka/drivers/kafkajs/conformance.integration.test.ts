@@ -1,4 +1,5 @@
 import { type TestContext, test } from "node:test";
+import kafkajs from "kafkajs";
 import { freshName, needs, sharedKafka } from "../../../../../test/brokers/index.ts";
 import type { Context } from "../../../../component/context.ts";
 import { PooledWork, systemClock, systemRandom } from "../../../../component/system.ts";
@@ -8,13 +9,24 @@ import { kafkaSettings } from "../../options.ts";
 import { type DriverFeatures, type DriverUnderTest, scenarios } from "../conformance.ts";
 import { kafkaJsDriver } from "./driver.ts";
 
+const { Kafka, logLevel } = kafkajs;
+
 const features: DriverFeatures = {
   holdsRebalance: kafkaJsDriver.holdsRebalance,
   incremental: false,
   nullHeaders: false,
   headerOrder: false,
   codecs,
+  erasesOutOfRange: true,
 };
+
+async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = systemClock.now() + 30_000;
+  while (!(await condition())) {
+    if (systemClock.now() > deadline) throw new Error(`not within 30 s: ${what}`);
+    await new Promise<void>((resolve) => systemClock.after(20, resolve));
+  }
+}
 
 async function open(t: TestContext): Promise<DriverUnderTest> {
   const kafka = await sharedKafka();
@@ -42,13 +54,40 @@ async function open(t: TestContext): Promise<DriverUnderTest> {
           : { settings: { "max.message.bytes": String(maxMessageBytes) } }),
       }),
     freshName,
-    async until(what, condition) {
-      const deadline = systemClock.now() + 30_000;
-      while (!(await condition())) {
-        if (systemClock.now() > deadline) throw new Error(`not within 30 s: ${what}`);
-        await new Promise<void>((resolve) => systemClock.after(20, resolve));
+    async deleteRecords(topic, partition, offset) {
+      const admin = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING }).admin();
+      await admin.connect();
+      try {
+        await admin.fetchTopicMetadata({ topics: [topic] });
+        await admin.deleteTopicRecords({ topic, partitions: [{ partition, offset: String(offset) }] });
+      } finally {
+        await admin.disconnect();
       }
     },
+    async abortTransaction(topic, partition) {
+      const client = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING });
+      const producer = client.producer({
+        transactionalId: freshName("conformance"),
+        idempotent: true,
+        maxInFlightRequests: 1,
+      });
+      const admin = client.admin();
+      const end = async () =>
+        Number((await admin.fetchTopicOffsets(topic)).find((entry) => entry.partition === partition)?.high);
+      await Promise.all([producer.connect(), admin.connect()]);
+      try {
+        const before = await end();
+        const transaction = await producer.transaction();
+        await transaction.send({ topic, messages: [{ partition, value: "aborted" }] });
+        await transaction.abort();
+        // The broker answers before it has written the marker. Where aborted transactions overlap, kafkajs shows
+        // messages of the second one.
+        await until("the abort marker is written", async () => (await end()) === before + 2);
+      } finally {
+        await Promise.all([producer.disconnect(), admin.disconnect()]);
+      }
+    },
+    until,
   };
 }
 
