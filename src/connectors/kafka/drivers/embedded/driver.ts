@@ -46,6 +46,7 @@ class EmbeddedClient implements KafkaClient, ConnectedClient {
   readonly #connections = new Set<Connection>();
   readonly #subscriptions = new Set<EmbeddedSubscription>();
   #requests: Connection | undefined;
+  #closed = false;
 
   constructor(cluster: EmbeddedKafka, settings: KafkaSettings, context: Context, manner: RebalanceManner) {
     this.name = context.node;
@@ -105,6 +106,7 @@ class EmbeddedClient implements KafkaClient, ConnectedClient {
 
   async close(deadline: Time): Promise<void> {
     await Promise.all([...this.#subscriptions].map((subscription) => subscription.close(deadline)));
+    this.#closed = true;
     for (const connection of this.#connections) connection.close();
     this.#forget();
   }
@@ -128,6 +130,7 @@ class EmbeddedClient implements KafkaClient, ConnectedClient {
   #connect(): Connection {
     const connection = this.#cluster.connect(this.name);
     this.#connections.add(connection);
+    if (this.#closed) connection.close();
     return connection;
   }
 }
