@@ -38,6 +38,7 @@ export const errorTable = {
   },
   "codec-unknown": { class: "business", summary: "the payload is compressed with an unknown codec" },
   "encode-failed": { class: "business", summary: "the value cannot be encoded" },
+  "rule-broken": { class: "business", summary: "the message breaks a rule of the topology" },
   "route-none": { class: "business", summary: "no branch of the route takes the message" },
   "record-too-large": { class: "business", summary: "the destination refuses a message of this size" },
   "record-refused": { class: "business", summary: "the destination refuses this message and takes others" },

@@ -19,14 +19,13 @@ const hospital = rabbitmq({
 const cluster = kafka({ brokers: env("KAFKA_BROKERS", "127.0.0.1:9092") });
 const audit = cluster.sink({ topic: "log_queue" });
 const window = { count: 500, bytes: "1MiB", within: "100ms" } as const;
-const noStudy = (message: { study_uid: string }) => message.study_uid === "";
 
 export default topology("dicom", (t) => {
   t.from(hospital.source({ queue: "dicom-store", prefetch: 1_000 }))
     .pipe(
       decode("json"),
       validate(storeMeta),
-      reject(noStudy, "the study UID is empty"),
+      reject((m) => m.study_uid === "", "the study UID is empty"),
       key((m) => m.trace_id),
       batch(window),
       compress("snappy"),
@@ -37,7 +36,7 @@ export default topology("dicom", (t) => {
     .pipe(
       decode("json"),
       validate(stateMeta),
-      reject(noStudy, "the study UID is empty"),
+      reject((m) => m.study_uid === "", "the study UID is empty"),
       key({ digest: "md5", join: "_", of: (m) => [m.tenant_id, m.patient_id, m.study_uid, m.series_uid] }),
       batch(window),
       compress("snappy"),
@@ -48,7 +47,7 @@ export default topology("dicom", (t) => {
     .pipe(
       decode("json"),
       validate(imageMeta),
-      reject(noStudy, "the study UID is empty"),
+      reject((m) => m.study_uid === "", "the study UID is empty"),
       key({
         digest: "md5",
         join: "_",
