@@ -1,4 +1,5 @@
 import type { Bytes, Chunk } from "./chunk.ts";
+import type { Lane } from "./lane.ts";
 import type { Outcome } from "./outcome.ts";
 import type { Headers } from "./records.ts";
 
@@ -46,12 +47,44 @@ export class Batch {
     return this.#bytes;
   }
 
-  /** Takes message `index` out of its chunk and adds it here. */
-  add(chunk: Chunk, index: number): void {
+  /** Takes message `index`, of `size` bytes of key and payload, out of its chunk and adds it here. */
+  add(chunk: Chunk, index: number, size = chunk.payloadSize(index)): void {
     chunk.takeOut(index);
     this.#chunks.push(chunk);
     this.#indexes.push(index);
-    this.#bytes += chunk.payloadSize(index);
+    this.#bytes += size;
+  }
+
+  /** Calls `visit` for each run of entries that came from one chunk. */
+  eachRun(visit: (lane: Lane, count: number) => void): void {
+    const chunks = this.#chunks;
+    for (let start = 0, end = 0; start < chunks.length; start = end) {
+      const chunk = chunks[start]!;
+      while (end < chunks.length && chunks[end] === chunk) end++;
+      visit(chunk.lane, end - start);
+    }
+  }
+
+  /**
+   * The same entries in batches of one destination each: in order within each, and the batches in the order of
+   * their first entries. This one is done.
+   */
+  byDestination(destinationOf: (chunk: Chunk, index: number) => Destination): Batch[] {
+    const parts = new Map<Destination, Batch>();
+    for (let entry = 0; entry < this.#chunks.length; entry++) {
+      const chunk = this.#chunks[entry]!;
+      const index = this.#indexes[entry]!;
+      const destination = destinationOf(chunk, index);
+      let part = parts.get(destination);
+      if (part === undefined) {
+        part = new Batch(destination, this.openedAt);
+        part.codec = this.codec;
+        part.framing = this.framing;
+        parts.set(destination, part);
+      }
+      part.add(chunk, index);
+    }
+    return [...parts.values()];
   }
 
   chunk(entry: number): Chunk {
@@ -110,8 +143,12 @@ export class Batch {
     }
   }
 
-  /** Lets go of a lane whose epoch has ended; returns how many entries went. Its messages are `returned` already. */
+  /**
+   * Lets go of a lane whose epoch has ended; returns how many entries went. Its messages are `returned` already.
+   * Not between {@link defer} and {@link release}, which go by entry.
+   */
   drop(gone: (chunk: Chunk) => boolean): number {
+    if (!this.#chunks.some(gone)) return 0;
     const chunks: Chunk[] = [];
     const indexes: number[] = [];
     let bytes = 0;

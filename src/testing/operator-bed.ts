@@ -1,4 +1,4 @@
-import { Subject } from "rxjs";
+import { type Observable, Subject } from "rxjs";
 import type { Failure } from "../component/failure.ts";
 import type { Flowing, Operator, OperatorContext, Window } from "../component/operator.ts";
 import { Batch, type Destination } from "../message/batch.ts";
@@ -20,7 +20,7 @@ export type GivenMessage = Partial<Omit<PlainRecord, "position" | "value">> & {
 };
 
 /**
- * One operator on the bench: chunks go in, what comes out is kept, every message's outcome and every rejection
+ * One operator on the bench, or several in a row: chunks go in, what comes out is kept, every message's outcome and every rejection
  * is known, and time is virtual. Several lanes may be open at once.
  */
 export class OperatorBed {
@@ -39,7 +39,10 @@ export class OperatorBed {
   readonly #lanes = new Map<string, { lane: Lane; next: number }>();
   readonly #options: BedOptions;
 
-  constructor(operator: Operator<never, unknown>, options: BedOptions = {}) {
+  constructor(
+    operators: Operator<never, unknown> | readonly Operator<never, unknown>[],
+    options: BedOptions = {},
+  ) {
     this.#options = options;
     const base = testContext(options.seed);
     this.context = {
@@ -65,8 +68,9 @@ export class OperatorBed {
       },
       fail: (error) => this.failures.push(error),
     };
-    operator
-      .build(this.context)(this.#input)
+    const row = [operators].flat() as readonly Operator<never, unknown>[];
+    row
+      .reduce<Observable<Flowing>>((stream, operator) => operator.build(this.context)(stream), this.#input)
       .subscribe({
         next: (item) => this.output.push(item),
         error: (error) => this.failures.push(error),

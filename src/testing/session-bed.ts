@@ -1,5 +1,4 @@
 import type { Context } from "../component/context.ts";
-import type { EmbeddedBroker, EmbeddedBrokers } from "../component/embedded.ts";
 import type { Refusal, SinkSession } from "../component/sink.ts";
 import type { CreditOptions, SourceContext } from "../component/source.ts";
 import { Batch, type Destination } from "../message/batch.ts";
@@ -154,23 +153,4 @@ function chunkOf(
   );
   const first = lane.take(records, 0, records.length);
   return new Chunk(lane, { settle: settled }, first, records.length, records, 0);
-}
-
-/** Embedded brokers of one test. */
-export class TestBrokers implements EmbeddedBrokers {
-  readonly #brokers = new Map<string, { kind: string; address: string; broker: EmbeddedBroker }>();
-
-  of<B extends EmbeddedBroker>(kind: string, address: string, create: () => B): B {
-    const id = JSON.stringify([kind, address]);
-    let entry = this.#brokers.get(id);
-    if (entry === undefined) {
-      entry = { kind, address, broker: create() };
-      this.#brokers.set(id, entry);
-    }
-    return entry.broker as B;
-  }
-
-  all() {
-    return [...this.#brokers.values()];
-  }
 }

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { inspect } from "node:util";
 import { secret } from "../../component/secret.ts";
+import { RunEmbeddedBrokers } from "../../runner/embedded-brokers.ts";
 import { testContext } from "../../testing/context.ts";
-import { TestBrokers } from "../../testing/session-bed.ts";
 import type { EmbeddedRabbitmq } from "./drivers/embedded/broker.ts";
 import {
   type RabbitmqOptions,
@@ -149,7 +149,7 @@ test("the prefetch is the credit", () => {
 });
 
 test("an embedded broker has what is declared before anything is fed, and the rest on demand", async () => {
-  const context = testContext(1, { embedded: new TestBrokers() });
+  const context = testContext(1, { embedded: new RunEmbeddedBrokers() });
   const options: RabbitmqOptions = {
     url,
     exchanges: { work: { type: "topic", alternateExchange: "amq.fanout" } },
@@ -205,7 +205,7 @@ test("an embedded broker has what is declared before anything is fed, and the re
 });
 
 test("verifying tells how a queue differs from its declaration, and that a broker is away", async () => {
-  const context = testContext(1, { embedded: new TestBrokers() });
+  const context = testContext(1, { embedded: new RunEmbeddedBrokers() });
   rabbitmq({ url, queues: { jobs: { durable: true } } }).embedded(context);
   const other = rabbitmq({ url, queues: { jobs: { durable: false } } });
   const requirement = { kind: "queue", name: "jobs", role: "source", at: "x.ts:1" } as const;

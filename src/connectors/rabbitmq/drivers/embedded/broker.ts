@@ -151,6 +151,24 @@ export class EmbeddedRabbitmq implements EmbeddedBroker {
     return { ready: queue.ready, unacknowledged, consumers: queue.consumers.length };
   }
 
+  /** What a queue has not got rid of: ready, or delivered and unacknowledged. */
+  *remaining(name: string): Generator<Buffer> {
+    const queue = this.queue(name);
+    for (const { content } of queue.waiting()) yield content;
+    for (const connection of this.connections) {
+      for (const channel of connection.channels) {
+        for (const { queue: from, queued } of channel.unacknowledged.values()) {
+          if (from === queue) yield queued.message.content;
+        }
+      }
+    }
+  }
+
+  /** Throws away what is ready in a queue, as if it had been consumed. */
+  purge(name: string): void {
+    this.queue(name).purge();
+  }
+
   // What connections ask of it.
 
   connect(role: Role, events: ConnectionEvents): Promise<Connection> {

@@ -53,6 +53,10 @@ class Ready {
     return queued;
   }
 
+  [Symbol.iterator](): Iterator<Queued> {
+    return this.#items.slice(this.#from).values();
+  }
+
   /** Puts messages back to where they were. */
   restore(back: readonly Queued[]): void {
     this.#items = [...back, ...this.#items.slice(this.#from)].sort((a, b) => a.place - b.place);
@@ -82,6 +86,16 @@ export class Queue {
     let count = 0;
     for (const ready of this.#ready) count += ready.length;
     return count;
+  }
+
+  /** What is ready, the lowest priority first. */
+  *waiting(): Generator<Message> {
+    for (const ready of this.#ready) for (const { message } of ready) yield message;
+  }
+
+  /** Throws away what is ready. */
+  purge(): void {
+    for (const ready of this.#ready) while (ready.shift() !== undefined);
   }
 
   get isQuorum(): boolean {
