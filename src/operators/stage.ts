@@ -1,0 +1,182 @@
+import { Observable, Subject } from "rxjs";
+import { defineOperator } from "../component/define-operator.ts";
+import type { Flowing, Operator } from "../component/operator.ts";
+import type { OptionsSchema } from "../component/options.ts";
+import { MillraceError, messageOf } from "../errors.ts";
+import { Chunk, type Message } from "../message/chunk.ts";
+import { Outcome } from "../message/outcome.ts";
+
+/** A message on its way through a raw stage: what is emitted must be one of these, so that no outcome is lost. */
+export interface StageMessage<T = unknown> extends Message<T> {
+  /** The same message with another value. */
+  with<B>(value: B): StageMessage<B>;
+  /** Gives the message up: it is acknowledged and counted as filtered. */
+  drop(): void;
+}
+
+type Stage = (messages: Observable<StageMessage<never>>) => Observable<StageMessage<unknown>>;
+
+interface StageOptions {
+  /** Turns the stream of messages into another, with any operators of RxJS. */
+  readonly through: Stage;
+}
+
+const schema: OptionsSchema = {
+  type: "object",
+  properties: { through: { isFunction: true } },
+  required: ["through"],
+  additionalProperties: false,
+};
+
+export const stageDefinition = defineOperator<StageOptions>({
+  type: "stage",
+  summary: "Leads messages one by one through any RxJS operators.",
+  guarantee:
+    "Every message that comes out is one that came in, perhaps with another value; one that neither comes out nor is " +
+    "dropped stays in flight, and is seen there. It costs a notification per message and operator, and order is what " +
+    "the operators make of it. A stage that waits for more messages than the source's credit waits for ever: " +
+    "credit cannot see into it. An error or an early end of the stream stops the run, and nothing is acknowledged.",
+  schema,
+  examples: [
+    {
+      title: "RxJS as it is",
+      code: "stage((messages) => messages.pipe(map((m) => m.with(m.value * 2))))",
+      operator: () =>
+        stage<number, number>(
+          (messages) =>
+            new Observable((subscriber) =>
+              messages.subscribe({
+                next: (message) => subscriber.next(message.with(message.value * 2)),
+                complete: () => subscriber.complete(),
+              }),
+            ),
+        ),
+      given: [{ value: 1 }, { value: 2 }],
+      expect: [{ value: 2 }, { value: 4 }],
+    },
+  ],
+  effect: () => ({ takes: "any", leaves: "changed" }),
+  rejects: false,
+  build:
+    ({ through }, context) =>
+    (source) =>
+      new Observable<Flowing>((subscriber) => {
+        const input = new Subject<StageMessage<never>>();
+        let inputOver = false;
+        const fail = (text: string, cause?: unknown) =>
+          context.fail(new MillraceError("author-error", `${context.node}: ${text}`, { cause }));
+        let output: Observable<StageMessage<unknown>>;
+        try {
+          output = through(input);
+        } catch (error) {
+          fail(`the stage threw ${messageOf(error)}`, error);
+          return undefined;
+        }
+        const stage = output.subscribe({
+          next(message) {
+            if (!(message instanceof Carried)) {
+              fail(
+                "the stage emitted something that is no message: emit what you were given, or message.with(value)",
+              );
+              return;
+            }
+            const chunk = message.takeChunk();
+            if (chunk === "again") fail("the stage emitted one message twice: each goes on once");
+            else if (chunk !== undefined) subscriber.next(chunk);
+          },
+          error: (error) => fail(`the stage failed: ${messageOf(error)}`, error),
+          complete() {
+            if (inputOver) subscriber.complete();
+            else fail("the stage completed before its input did");
+          },
+        });
+        const subscription = source.subscribe({
+          next(item) {
+            if (!(item instanceof Chunk)) {
+              subscriber.next(item);
+              return;
+            }
+            for (let i = 0; i < item.length; i++) {
+              if (item.state[i] === 0) continue;
+              item.takeOut(i);
+              input.next(new Carried<never>(item, i, item.value(i) as never));
+            }
+          },
+          error: (error) => subscriber.error(error),
+          complete() {
+            inputOver = true;
+            input.complete();
+          },
+        });
+        return () => {
+          subscription.unsubscribe();
+          stage.unsubscribe();
+        };
+      }),
+});
+
+/**
+ * Leads messages through any RxJS operators: the most power, and the least help. Prefer `map`, `filter` and
+ * `mapAsync`, which cannot lose an acknowledgement.
+ */
+export function stage<A, B>(
+  through: (messages: Observable<StageMessage<A>>) => Observable<StageMessage<B>>,
+): Operator<A, B> {
+  return stageDefinition.place<A, B>({ through: through as unknown as Stage });
+}
+
+/** Whether a message has left the stage: shared by all that `with` made of it. */
+interface Fate {
+  over: boolean;
+}
+
+class Carried<T> implements StageMessage<T> {
+  readonly value: T;
+  readonly #chunk: Chunk;
+  readonly #index: number;
+  readonly #fate: Fate;
+
+  constructor(chunk: Chunk, index: number, value: T, fate: Fate = { over: false }) {
+    this.#chunk = chunk;
+    this.#index = index;
+    this.value = value;
+    this.#fate = fate;
+  }
+
+  get key() {
+    return this.#chunk.key(this.#index);
+  }
+
+  get headers() {
+    return this.#chunk.headers(this.#index);
+  }
+
+  get timestamp() {
+    return this.#chunk.timestamp(this.#index);
+  }
+
+  get origin() {
+    return { ...this.#chunk.lane.origin, position: this.#chunk.position(this.#index) };
+  }
+
+  with<B>(value: B): StageMessage<B> {
+    return new Carried(this.#chunk, this.#index, value, this.#fate);
+  }
+
+  drop(): void {
+    if (this.#fate.over) return;
+    this.#fate.over = true;
+    this.#chunk.settle(this.#index, Outcome.filtered);
+  }
+
+  /** A chunk of this message alone; undefined when its lane has ended; "again" when it has left before. */
+  takeChunk(): Chunk | "again" | undefined {
+    if (this.#fate.over) return "again";
+    this.#fate.over = true;
+    if (this.#chunk.lane.ended) return undefined;
+    const alone = this.#chunk.single(this.#index);
+    alone.values = [this.value];
+    alone.changed = true;
+    return alone;
+  }
+}
