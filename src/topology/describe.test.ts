@@ -158,9 +158,9 @@ test("functions are shown as the field they read; secrets, objects and addresses
     `inert a, b, c, … (5)
 │ deep (a.b)
 │ own (id)
-│ other (of)
+│ other
 │ hidden
-│ url (https://***@host/, reason a very long reason, as somebo…)
+│ url (https://***@host/, a very long reason, as somebo…)
 │ odd (on true, big 10)
 ▼ stdout
 `,

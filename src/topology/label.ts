@@ -7,8 +7,8 @@ const longestText = 30;
 const mostTargets = 3;
 
 /**
- * What a drawing says of a node: "dedup (id, capacity 100000, ttl 10m)", "kafka orders". Functions appear as the
- * field they read, where they do no more than that; objects, and with them schemas and secrets, do not appear.
+ * What a drawing says of a node: "dedup (id, capacity 100000, ttl 10m)", "kafka orders". A function appears as the
+ * field it reads, where it does no more than that; objects, and with them schemas and secrets, do not appear.
  */
 export function labelOf(node: PlanNode): string {
   switch (node.kind) {
@@ -41,8 +41,8 @@ function named(name: string, label: string, automatic: string): string {
 
 function stepLabel(type: string, options: Readonly<Record<string, unknown>>): string {
   const shown: string[] = [];
-  for (const [option, value] of Object.entries(options)) {
-    const text = optionText(option, value, shown.length === 0);
+  for (const [index, [option, value]] of Object.entries(options).entries()) {
+    const text = optionText(option, value, index === 0);
     if (text !== undefined) shown.push(text);
   }
   return shown.length === 0 ? type : `${type} (${shown.join(", ")})`;
@@ -51,10 +51,10 @@ function stepLabel(type: string, options: Readonly<Record<string, unknown>>): st
 function optionText(option: string, value: unknown, first: boolean): string | undefined {
   switch (typeof value) {
     case "function":
-      return fieldRead(value as () => unknown) ?? option;
+      return fieldRead(value as () => unknown);
     case "string":
-      // The first option is what the verb is about: decode (json), compress (zstd), key (/customer).
-      return first ? shortText(value) : `${option} ${shortText(value)}`;
+      // The first option is what the verb is about: decode (json), key (/customer). A sentence speaks for itself.
+      return first || /\S\s+\S/.test(value) ? shortText(value) : `${option} ${shortText(value)}`;
     case "number":
     case "boolean":
     case "bigint":
