@@ -46,8 +46,12 @@ export { encode } from "./operators/encode.ts";
 export { filter } from "./operators/filter.ts";
 /** Gives a message its key. */
 export { key } from "./operators/key.ts";
+/** Changes values, one by one, at once or asynchronously with bounded concurrency and in order. */
+export { map, mapAsync } from "./operators/map.ts";
 /** Sends what a predicate is true of to the dead letters. */
 export { reject } from "./operators/reject.ts";
+/** Any RxJS operator, as a step. */
+export { stage } from "./operators/stage.ts";
 /** Checks values against a schema, whose type flows on. */
 export { validate } from "./operators/validate.ts";
 
@@ -121,6 +125,8 @@ export type { DecodeOptions } from "./operators/decode.ts";
 export type { DedupOptions } from "./operators/dedup.ts";
 export type { EncodeOptions } from "./operators/encode.ts";
 export type { KeyDigest, KeyFields, KeyOptions, KeyValue } from "./operators/key.ts";
+export type { Call, MapAsyncOptions } from "./operators/map.ts";
+export type { StageMessage } from "./operators/stage.ts";
 /** A run, what it shows of itself, and how it ends. */
 export type { Run, RunOptions } from "./runtime/run.ts";
 export type { RunResult, RunStatus } from "./runtime/status.ts";

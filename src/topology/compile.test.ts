@@ -259,6 +259,15 @@ const mistaken: readonly (readonly [
     ["encode-missing: map-1 changes the values, and they reach b without being encoded"],
   ],
   [
+    "a changed value that passes a step which leaves decoded values",
+    (t) => {
+      const validate = step("validate", "value", "value");
+      t.from(inertSource("a")).pipe(decode(), map(), validate).to(inertSink("b"));
+      t.deadLetters(inertSink("dead"));
+    },
+    ["encode-missing: map-1 changes the values, and they reach b without being encoded"],
+  ],
+  [
     "values that are decoded in one branch of a merge only",
     (t) => {
       const stream = t.from(inertSource("a"));

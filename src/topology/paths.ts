@@ -127,7 +127,11 @@ function valuesAfter(
     );
     values = new Map([["bytes", undecoded ?? decoded]]);
   }
-  return leaves === "same" ? values : new Map([[leaves, name]]);
+  if (leaves === "same") return values;
+  const changed = values.get("changed");
+  // A step that leaves decoded values cannot give back the bytes that stood for them before a change.
+  if (leaves === "value" && changed !== undefined) return new Map([["changed", changed]]);
+  return new Map([[leaves, name]]);
 }
 
 /** A window that waits for more messages than may be in flight would wait for ever. */
