@@ -111,6 +111,21 @@ test("an individual lane hands out the contiguous part at once and the rest abov
   assert.deepEqual(collect(false), [[5, true]]);
 });
 
+test("what waits above a hole is counted without what was handed out, whatever the head passes", () => {
+  const { lane, take } = openLane({ ack: "individual" });
+  take(1, 2, 3, 4, 5);
+  lane.settle(1, Outcome.delivered);
+  lane.settle(3, Outcome.delivered);
+  assert.equal(lane.settledAboveHole, 2);
+  lane.collectAcks(true, () => {});
+  assert.equal(lane.settledAboveHole, 0);
+  lane.settle(0, Outcome.delivered);
+  lane.settle(4, Outcome.delivered);
+  assert.equal(lane.settledAboveHole, 1);
+  lane.settle(2, Outcome.delivered);
+  assert.equal(lane.settledAboveHole, 0);
+});
+
 test("a whole part that was acknowledged one by one is not acknowledged again", () => {
   const { lane, take } = openLane({ ack: "individual" });
   take(1, 2, 3);

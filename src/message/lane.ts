@@ -70,6 +70,8 @@ export class Lane implements Settler {
   #next: number;
   #inFlight = 0;
   #bytesInFlight = 0;
+  /** Slots in [head, tail) that were handed out by themselves. */
+  #ackedAbove = 0;
   #ended = false;
   #dirty = false;
 
@@ -187,13 +189,14 @@ export class Lane implements Settler {
       const mark = this.#marks[slot]!;
       if (mark === 0 || (mark & ACKED) !== 0) continue;
       this.#marks[slot] = mark | ACKED;
+      this.#ackedAbove++;
       ack(this.#positions[slot]!, false);
     }
   }
 
   /** Settled messages of an individual lane that are not yet acknowledged because an earlier one is open. */
   get settledAboveHole(): number {
-    return this.#tail - this.#head - this.#inFlight;
+    return this.#tail - this.#head - this.#inFlight - this.#ackedAbove;
   }
 
   /** Ends the epoch: what is unsettled is `returned`, the checkpoint stands still, later settlements do nothing. */
@@ -210,7 +213,9 @@ export class Lane implements Settler {
 
   #advance(): void {
     let head = this.#head;
-    while (head < this.#tail && this.#marks[head & this.#mask] !== 0) head++;
+    for (; head < this.#tail && this.#marks[head & this.#mask] !== 0; head++) {
+      if ((this.#marks[head & this.#mask]! & ACKED) !== 0) this.#ackedAbove--;
+    }
     this.#head = head;
     if (!this.#individual) this.#released = head;
     this.#progress();

@@ -213,11 +213,35 @@ test("confirms that never come are made good by the next connection", async () =
   assert.deepEqual(outcomes(written), ["delivered", "delivered"]);
 });
 
+/** A publisher whose `publish` is another. */
+function publishing(
+  publish: (target: AmqpPublisher, ...args: Parameters<AmqpPublisher["publish"]>) => number,
+) {
+  return (publisher: AmqpPublisher) =>
+    new Proxy(publisher, {
+      get(target, name) {
+        if (name === "publish") return publish.bind(undefined, target);
+        const value = Reflect.get(target, name, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+}
+
 test("an alarm stops publishing and shows; its end resumes", async () => {
-  const { clock, broker, bed, session } = await open({ unconfirmed: 3 });
+  let published = 0;
+  const { clock, broker, bed, session } = await open({
+    wrap: publishing((target, ...args) => {
+      published++;
+      return target.publish(...args);
+    }),
+  });
   broker.setAlarm("low on memory");
-  const written = bed.write(text(...numbers(0, 9)));
+  // The broker says so only when it is given something.
+  const written = bed.write(text(...numbers(0, 3)));
+  await clock.run(1);
+  written.push(...bed.write(text(...numbers(3, 9))));
   await clock.run(60_000);
+  assert.equal(published, 3);
   assert.equal(session.status().ready, false);
   assert.equal(session.status().reason, "blocked by an alarm of the broker: low on memory");
   assert.deepEqual(stored(broker), []);
@@ -347,19 +371,10 @@ test("headers, a key or a routing key that AMQP cannot carry are the message's o
 
 test("a message that the client library cannot write is refused, and takes no tag", async () => {
   const { clock, bed } = await open({
-    wrap: (publisher) =>
-      new Proxy(publisher, {
-        get(target, name) {
-          if (name !== "publish") {
-            const value = Reflect.get(target, name, target);
-            return typeof value === "function" ? value.bind(target) : value;
-          }
-          return (...args: Parameters<AmqpPublisher["publish"]>) => {
-            if (args[2].toString() === "bad") throw new TypeError("Field 'x' is the wrong type");
-            return target.publish(...args);
-          };
-        },
-      }),
+    wrap: publishing((target, ...args) => {
+      if (args[2].toString() === "bad") throw new TypeError("Field 'x' is the wrong type");
+      return target.publish(...args);
+    }),
   });
   const written = bed.write(text("a", "bad", "b"));
   await clock.run(5);
@@ -368,6 +383,23 @@ test("a message that the client library cannot write is refused, and takes no ta
     written[0]!.refusals!.map(({ failure }) => failure.code),
     ["record-refused"],
   );
+});
+
+test("a channel that closes in the middle of a batch loses nothing, even if nothing was under way", async () => {
+  let calls = 0;
+  const { clock, broker, bed } = await open({
+    wrap: publishing((target, ...args) => {
+      if (++calls === 1) {
+        broker.cut("lost");
+        throw new AmqpError("the channel is closed");
+      }
+      return target.publish(...args);
+    }),
+  });
+  const written = bed.write(text("a", "b"));
+  await clock.run(1_000);
+  assert.deepEqual(outcomes(written), ["delivered", "delivered"]);
+  assert.deepEqual(stored(broker), ["a", "b"]);
 });
 
 test("a key function that fails condemns its message alone", async () => {

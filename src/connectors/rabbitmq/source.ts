@@ -362,8 +362,6 @@ class Consumption {
   #offerScheduled = false;
   #ackScheduled = false;
   #ackTimer: Timer | undefined;
-  /** Of the settled messages above the hole, so many were acknowledged at the last look. */
-  #individuallyAcked = 0;
   readonly #arrivals: Arrival[] = [];
   #ageTimer: Timer | undefined;
   #consumerTag: string | undefined;
@@ -519,15 +517,9 @@ class Consumption {
   #acknowledge(all: boolean): void {
     const lane = this.#lane;
     if (lane === undefined) return;
-    this.#individuallyAcked = Math.min(this.#individuallyAcked, lane.settledAboveHole);
-    const due = lane.settledAboveHole - this.#individuallyAcked;
-    const individually = all || due > this.#options.prefetch * individualPart;
+    const individually = all || lane.settledAboveHole > this.#options.prefetch * individualPart;
     lane.collectAcks(individually, (tag, multiple) => this.#channel.ack(tag, multiple));
-    this.#individuallyAcked = individually
-      ? lane.settledAboveHole
-      : Math.min(this.#individuallyAcked, lane.settledAboveHole);
-    const left = lane.settledAboveHole > this.#individuallyAcked;
-    if (!left) {
+    if (lane.settledAboveHole === 0) {
       this.#ackTimer?.cancel();
       this.#ackTimer = undefined;
     } else {
