@@ -36,6 +36,12 @@ test("a line never wraps and never carries control characters", () => {
   assert.deepEqual(shown(writes), ["a [2Jb c"]);
 });
 
+test("a terminal that does not know its width has 80 columns", () => {
+  const { writes, terminal: screen } = terminal(0);
+  screen.progress("x".repeat(200));
+  assert.deepEqual(shown(writes), ["x".repeat(79)]);
+});
+
 test("an unchanged line is not written again", () => {
   const { writes, terminal: screen } = terminal();
   screen.progress("same");

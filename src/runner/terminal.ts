@@ -26,7 +26,8 @@ export class Terminal {
 
   /** Replaces the progress line; cut to the width of the terminal, since a wrapped line cannot be rewritten. */
   progress(line: string): void {
-    const width = (this.#screen.columns ?? 80) - 1;
+    // A terminal that was never told its size says 0.
+    const width = (this.#screen.columns || 80) - 1;
     const fitting = printable(line).slice(0, Math.max(1, width));
     if (fitting === this.#line) return;
     this.#screen.write(`${clearLine}${fitting}`);
