@@ -38,6 +38,8 @@ export { batch } from "./operators/batch.ts";
 export { compress } from "./operators/compress.ts";
 /** Turns bytes into values: JSON, text or bytes. */
 export { decode } from "./operators/decode.ts";
+/** Restores payloads that were compressed. */
+export { decompress } from "./operators/decompress.ts";
 /** Lets the first message of each id through. */
 export { dedup } from "./operators/dedup.ts";
 /** Turns values into bytes. */
@@ -47,10 +49,12 @@ export { filter } from "./operators/filter.ts";
 /** Gives a message its key. */
 export { key } from "./operators/key.ts";
 /** Changes values, one by one, at once or asynchronously with bounded concurrency and in order. */
+/** Makes a new value of each value. */
 export { map, mapAsync } from "./operators/map.ts";
 /** Sends what a predicate is true of to the dead letters. */
 export { reject } from "./operators/reject.ts";
 /** Any RxJS operator, as a step. */
+/** Leads messages through any RxJS operators. */
 export { stage } from "./operators/stage.ts";
 /** Checks values against a schema, whose type flows on. */
 export { validate } from "./operators/validate.ts";
