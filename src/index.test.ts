@@ -26,6 +26,7 @@ const names = [
   "compileFiles",
   "compress",
   "decode",
+  "decompress",
   "dedup",
   "describePlan",
   "encode",

@@ -39,7 +39,8 @@ export { compress } from "./operators/compress.ts";
 /** Turns bytes into values: JSON, text or bytes. */
 export { decode } from "./operators/decode.ts";
 /** Restores payloads that were compressed. */
-export { decompress } from "./operators/decompress.ts";
+/** Restores what was compressed, within limits. */
+export { decompress, decompress } from "./operators/decompress.ts";
 /** Lets the first message of each id through. */
 export { dedup } from "./operators/dedup.ts";
 /** Turns values into bytes. */
@@ -126,6 +127,7 @@ export type { Headers, HeaderValue } from "./message/records.ts";
 export type { BatchOptions } from "./operators/batch.ts";
 export type { CompressOptions } from "./operators/compress.ts";
 export type { DecodeOptions } from "./operators/decode.ts";
+export type { DecompressOptions } from "./operators/decompress.ts";
 export type { DedupOptions } from "./operators/dedup.ts";
 export type { EncodeOptions } from "./operators/encode.ts";
 export type { KeyDigest, KeyFields, KeyOptions, KeyValue } from "./operators/key.ts";
