@@ -38,9 +38,8 @@ export { batch } from "./operators/batch.ts";
 export { compress } from "./operators/compress.ts";
 /** Turns bytes into values: JSON, text or bytes. */
 export { decode } from "./operators/decode.ts";
-/** Restores payloads that were compressed. */
 /** Restores what was compressed, within limits. */
-export { decompress, decompress } from "./operators/decompress.ts";
+export { decompress } from "./operators/decompress.ts";
 /** Lets the first message of each id through. */
 export { dedup } from "./operators/dedup.ts";
 /** Turns values into bytes. */
