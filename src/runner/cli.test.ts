@@ -421,6 +421,53 @@ test("an error that nobody catches ends the run with 1 and acknowledges nothing 
   }
 });
 
+const stuck = `
+import { topology, kafka, encode, mapAsync } from "millrace";
+const cluster = kafka({ brokers: "127.0.0.1:9092" });
+const never = () => new Promise(() => {});
+export default topology("stuck", (t) => {
+  t.from(cluster.source({ topics: ["in"], group: "stuck" }))
+    .pipe(mapAsync(never, { timeout: "1h" }), encode("json"))
+    .to(cluster.sink({ topic: "out" }));
+  t.deadLetters(cluster.sink({ topic: "dead" }));
+});
+`;
+
+/** A run whose 3 messages are in flight and stay there. */
+async function startStuck(t: TestContext, args: readonly string[]) {
+  const { start, write } = desk(t);
+  write("stuck.ts", stuck);
+  write("in.ndjson", "1\n2\n3\n");
+  const program = start(["run", "stuck.ts", "--embedded", "--feed", "in=in.ndjson", "--http", "0", ...args]);
+  const [, url] = await program.says(/"url":"([^"]+)"/);
+  await until(async () => {
+    const { conservation } = JSON.parse((await ask(url!, "/status")).body);
+    return conservation.inFlight === 3 ? true : undefined;
+  });
+  return program;
+}
+
+test("a drain that does not finish in time exits 1 and acknowledges nothing of it", async (t) => {
+  const program = await startStuck(t, ["--drain", "300ms"]);
+  program.kill("SIGTERM");
+  assert.deepEqual(await program.ended, { code: 1, signal: null });
+  const error = program.logs().find(({ level }) => level === "error");
+  assert.equal(error?.code, "drain-timeout");
+  assert.match(String(error?.msg), /3 messages still in flight/);
+  assert.match(program.stdout, /^stuck: drain timed out\n/);
+  assert.ok(program.stdout.endsWith("\naccepted 3 = returned 3\n"), program.stdout);
+});
+
+test("a second signal exits at once with 1, the table still last", async (t) => {
+  const program = await startStuck(t, ["--drain", "1h"]);
+  program.kill("SIGTERM");
+  await program.says(/stopping: draining/);
+  program.kill("SIGINT");
+  assert.deepEqual(await program.ended, { code: 1, signal: null });
+  assert.match(program.stdout, /^stuck: draining\n/);
+  assert.ok(program.stdout.endsWith("\naccepted 3 = in flight 3\n"), program.stdout);
+});
+
 test("several topologies run together: one may feed another, each has its table", async (t) => {
   const { run, write } = desk(t);
   write("first.ts", topology("first", "", "a.").replace('"a.out"', '"b.in"'));
