@@ -64,13 +64,17 @@ export function rejectPromise(
   advice: string,
   promise: PromiseLike<unknown>,
 ): void {
-  // Its own rejection must not end the process as an unhandled one.
-  promise.then(undefined, () => {});
+  disown(promise);
   context.reject(chunk, index, {
     class: "application",
     code: "author-error",
     message: `${what} returned a promise: ${advice}`,
   });
+}
+
+/** Keeps the rejection of a promise that nobody awaits from ending the process. Harmless with anything else. */
+export function disown(value: unknown): void {
+  if (isPromise(value)) value.then(undefined, () => {});
 }
 
 export function isPromise(value: unknown): value is PromiseLike<unknown> {

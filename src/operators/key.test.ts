@@ -140,7 +140,7 @@ test("an author's function that throws, or answers with a promise, costs its mes
   const { failure } = bed.rejected[0]!;
   assert.deepEqual([failure.class, failure.code], ["application", "author-error"]);
   assert.match(failure.message, /the function of key threw TypeError/);
-  const asking = key((async () => "a") as unknown as (value: unknown) => string);
+  const asking = key((async () => assert.fail("unseen")) as unknown as (value: unknown) => string);
   const result = keyed(asking, {});
   assert.match(typeof result === "object" ? (result?.message ?? "") : "", /promise/);
 });

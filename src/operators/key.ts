@@ -4,7 +4,7 @@ import type { Operator, OperatorContext } from "../component/operator.ts";
 import type { OptionProblem, OptionsSchema } from "../component/options.ts";
 import { perChunk } from "../component/per-chunk.ts";
 import type { Chunk } from "../message/chunk.ts";
-import { byIndex, type OfMessage, rejectThrown } from "./author-function.ts";
+import { byIndex, disown, type OfMessage, rejectThrown } from "./author-function.ts";
 import { compositeTextOf, type IdentityFault, type IdentityPart, isFault, keyBytesOf } from "./identity.ts";
 import { JsonPointer, pointerProblem } from "./json-pointer.ts";
 
@@ -21,8 +21,8 @@ export interface KeyOptions {
 
 /** A key of several fields. */
 export interface KeyFields<T> {
-  /** The fields, in order. Null is a field of its own, which no other value equals. */
-  readonly fields: OfMessage<T, readonly IdentityPart[]>;
+  /** The fields, in order. Null is a field of its own, which no other value equals; undefined is a missing key. */
+  readonly fields: OfMessage<T, readonly (IdentityPart | undefined)[]>;
   /**
    * A text between the fields, to make the keys that an existing system makes. Different fields may then make
    * one key: with "_", ("a_b", "c") and ("a", "b_c") do. Null has no form and is refused.
@@ -36,7 +36,7 @@ export interface KeyFields<T> {
 export interface KeyDigest<T> {
   readonly digest: "md5" | "sha1" | "sha256";
   /** The fields, in order, as in {@link KeyFields.fields}. */
-  readonly of: OfMessage<T, readonly IdentityPart[]>;
+  readonly of: OfMessage<T, readonly (IdentityPart | undefined)[]>;
   /** As in {@link KeyFields.join}. */
   readonly join?: string;
   /**
@@ -185,7 +185,10 @@ function keyMaker(options: Options): KeyMaker {
   const fields = byIndex((options.fields ?? options.of)!);
   return (chunk, index) => {
     const parts: unknown = fields(chunk, index);
-    if (!Array.isArray(parts)) return notAList;
+    if (!Array.isArray(parts)) {
+      disown(parts);
+      return notAList;
+    }
     const text = compositeTextOf(parts, join);
     if (typeof text !== "string") return text;
     if (digest === undefined) return Buffer.from(text, "utf8");
@@ -197,7 +200,10 @@ function keyMaker(options: Options): KeyMaker {
 const notAList: IdentityFault = { kind: "invalid", reason: "is not a list of fields" };
 
 function single(value: unknown): Buffer | null | IdentityFault {
-  return value === null ? null : keyBytesOf(value);
+  if (value === null) return null;
+  const made = keyBytesOf(value);
+  if (isFault(made)) disown(value);
+  return made;
 }
 
 function assignKeys(chunk: Chunk, keyOf: KeyMaker, allowNull: boolean, context: OperatorContext): void {

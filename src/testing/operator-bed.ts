@@ -130,12 +130,16 @@ export class OperatorBed {
   }
 
   /** Sends JSON values in as decoded messages: the column `decode` would have made. */
-  sendValues(values: readonly unknown[], laneName = "t"): Chunk {
+  sendValues(
+    values: readonly unknown[],
+    laneName = "t",
+    keys: readonly (string | null | undefined)[] = [],
+  ): Chunk {
     const lane = this.lane(laneName);
     const entry = this.#lanes.get(laneName)!;
     const records = new PlainRecords(
       values.map((value, i) => ({
-        key: null,
+        key: keys[i] === undefined || keys[i] === null ? null : Buffer.from(keys[i]),
         value: jsonBytes(value),
         headers: [],
         timestamp: this.context.clock.wall(),
