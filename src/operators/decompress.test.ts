@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { compressTask, offloadAbove } from "../component/codec.ts";
-import { encodePayloads } from "../component/encode-payloads.ts";
+import { encodePayloads } from "../component/payloads.ts";
 import { Batch, type Codec } from "../message/batch.ts";
 import { Chunk } from "../message/chunk.ts";
 import type { Headers } from "../message/records.ts";
@@ -105,12 +105,10 @@ test("property: what is compressed, one by one or as a framed batch, comes back 
         const bed = new OperatorBed(decompress());
         const chunk = bed.send([
           { value: "before" },
-          ...payloads.map(({ payload, headers, key, timestamp }) => ({
-            value: payload,
-            headers,
-            key,
-            timestamp,
-          })),
+          ...payloads.map(({ payload, headers, entries }) => {
+            const { key, timestamp } = messages[entries[0]!]!;
+            return { value: payload, headers, key, timestamp };
+          }),
           { value: "after" },
         ]);
         await bed.context.clock.run(0);
