@@ -25,6 +25,8 @@ export { merge } from "./topology/stream.ts";
 
 // Connectors.
 
+/** Files in a folder, standard input and standard output: lines in, lines out. */
+export { file, stdin, stdout } from "./connectors/file/index.ts";
 /** A Kafka cluster: its sources read topics, its sinks write them. */
 export { kafka } from "./connectors/kafka/index.ts";
 /** A RabbitMQ broker: its sources read queues, its sinks publish to exchanges and queues. */
