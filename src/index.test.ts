@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { systemClock } from "./component/system.ts";
 import * as millrace from "./index.ts";
 import {
   batch,
@@ -10,12 +11,16 @@ import {
   dedup,
   encode,
   filter,
+  kafka,
   key,
+  type MillraceError,
   merge,
   reject,
+  run,
   topology,
   validate,
 } from "./index.ts";
+import { testContext } from "./testing/context.ts";
 import { inertSink, inertSource } from "./testing/inert.ts";
 
 const names = [
@@ -113,4 +118,25 @@ test("the schema's type flows through the steps, and a wrong field is a compile 
     // @ts-expect-error: before it is validated, nothing is known of a value
     unknown.pipe(key((o) => o.customer));
   });
+});
+
+test("a program runs a plan, and is told what keeps it from running", async () => {
+  const cluster = kafka({ brokers: "127.0.0.1:9092", driver: "embedded" });
+  const relay = topology("relay", (t) => {
+    t.from(cluster.source({ topics: ["in"], group: "g" })).to(cluster.sink({ topic: "out" }));
+  });
+  const { plan } = compile(relay);
+  const early = await run(plan!).finished;
+  assert.equal(early.how === "failed" && (early.error as MillraceError).code, "target-missing");
+
+  const context = { ...testContext(), clock: systemClock };
+  for (const { connection, requirements } of plan!.connections)
+    await connection.create(context, requirements);
+  cluster.embedded(context)!.feed("in", [{ value: Buffer.from("1") }, { value: Buffer.from("2") }]);
+  const running = run(plan!);
+  await running.started;
+  await running.untilIdle();
+  assert.deepEqual(await running.drain(), { how: "done" });
+  const { accepted, delivered, inFlight } = running.status().conservation;
+  assert.deepEqual({ accepted, delivered, inFlight }, { accepted: 2, delivered: 2, inFlight: 0 });
 });

@@ -355,6 +355,7 @@ const mistaken: readonly (readonly [
       const stream = t.from(inertSource("a", of("source"))).pipe(shared, shared);
       stream.to(inertSink("b", of("sink")), { audit });
       stream.to(inertSink("c", { connection }), { audit, ...{ loup: true } });
+      stream.route({ x: () => true }, { otherwse: "y" } as object).x.to(inertSink("d"));
       t.deadLetters(inertSink("dead", of("dead letters")));
     },
     [
@@ -362,6 +363,7 @@ const mistaken: readonly (readonly [
       'option-unknown: broker has no option "x"',
       'option-unknown: dead letters has no option "x"',
       'option-unknown: filter has no option "x"',
+      'option-unknown: route has no option "otherwse"',
       'option-unknown: sink has no option "x"',
       'option-unknown: source has no option "x"',
       'option-unknown: to has no option "loup"',

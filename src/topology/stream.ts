@@ -30,6 +30,12 @@ const sinkOptionsSchema: OptionsSchema = {
   properties: { name: {}, audit: {}, loop: { type: "boolean" } },
 };
 
+const routeOptionsSchema: OptionsSchema = {
+  type: "object",
+  additionalProperties: false,
+  properties: { otherwise: { type: "string" } },
+};
+
 export interface RouteOptions<Otherwise extends string = string> {
   /** Name of one more branch, for the messages that no other one takes. Without it such a message is rejected. */
   readonly otherwise?: Otherwise;
@@ -202,6 +208,7 @@ export class Stream<T> {
       ];
       for (const name of names) streams[name] = new Stream(undefined, undefined);
     } else {
+      declaration.mistakes(optionProblems("route", routeOptionsSchema, options), location);
       const router = declaration.verbs.route(branches as Predicates<never>, options);
       const node: DeclaredNode = {
         kind: "route",
