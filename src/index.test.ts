@@ -36,6 +36,7 @@ const names = [
   "describePlan",
   "encode",
   "env",
+  "file",
   "filter",
   "formatProblems",
   "kafka",
@@ -49,6 +50,8 @@ const names = [
   "run",
   "secret",
   "stage",
+  "stdin",
+  "stdout",
   "topology",
   "validate",
 ];

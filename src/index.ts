@@ -105,6 +105,12 @@ export type { Sink } from "./component/sink.ts";
 export type { CreditOptions, Source } from "./component/source.ts";
 /** Options of the connectors. */
 export type {
+  FileConnection,
+  FileOptions,
+  FileSinkOptions,
+  FileSourceOptions,
+} from "./connectors/file/index.ts";
+export type {
   KafkaConnection,
   KafkaOptions,
   KafkaSinkOptions,
