@@ -77,7 +77,8 @@ class RabbitmqBroker implements RabbitmqConnection {
   readonly #declaredTo = new WeakSet<EmbeddedRabbitmq>();
   #own: EmbeddedRabbitmq | undefined;
 
-  constructor(options: RabbitmqOptions) {
+  // JavaScript may leave options out; the schema then says what is missing.
+  constructor(options: RabbitmqOptions = {} as RabbitmqOptions) {
     const { problems, broker, declarations } = readRabbitmqOptions(options);
     this.#options = options;
     this.problems = problems;
@@ -87,7 +88,7 @@ class RabbitmqBroker implements RabbitmqConnection {
     this.location = callerLocation();
   }
 
-  source(options: RabbitmqSourceOptions): Source {
+  source(options: RabbitmqSourceOptions = {} as RabbitmqSourceOptions): Source {
     const problems = optionProblems("rabbitmq source", rabbitmqSourceSchema, options);
     const sound = problems.length === 0 && this.problems.length === 0;
     if (sound) problems.push(...sourceProblems(options, this.#options));
@@ -112,7 +113,7 @@ class RabbitmqBroker implements RabbitmqConnection {
     };
   }
 
-  sink(options: RabbitmqSinkOptions): Sink {
+  sink(options: RabbitmqSinkOptions = {} as RabbitmqSinkOptions): Sink {
     const problems = optionProblems("rabbitmq sink", rabbitmqSinkSchema, options);
     if (problems.length === 0) problems.push(...sinkProblems(options));
     const target = String(options.queue ?? options.exchange);

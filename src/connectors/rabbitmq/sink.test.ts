@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MillraceError } from "../../errors.ts";
 import type { Message } from "../../message/chunk.ts";
+import { decompress } from "../../operators/decompress.ts";
 import { settlePromises } from "../../testing/clock.ts";
 import { testContext } from "../../testing/context.ts";
+import { OperatorBed } from "../../testing/operator-bed.ts";
 import { SinkBed, type Written } from "../../testing/session-bed.ts";
 import type { AmqpDriver, AmqpPublisher } from "./driver.ts";
 import { AmqpError } from "./driver.ts";
@@ -482,6 +484,88 @@ test("keys, nulls, headers and properties reach the queue", async () => {
     ["__proto__", "harmless"],
   ]);
   assert.equal(messages[0]!.timestamp, 1_760_000_000_000);
+});
+
+/** What a topology that reads the queue with `decompress` would see. */
+async function restored(broker: EmbeddedRabbitmq) {
+  const bed = new OperatorBed(decompress());
+  bed.send(
+    [...broker.contents("jobs")].map(({ key, value, headers, timestamp }) => ({
+      key,
+      value,
+      headers,
+      timestamp,
+    })),
+  );
+  await bed.context.clock.run(5);
+  return bed.emitted().map(({ key, payload }) => [key, payload]);
+}
+
+for (const framing of ["record", "batch"] as const) {
+  test(`a codec is applied to each ${framing}, and order holds while it works`, async () => {
+    const { clock, broker, bed } = await open();
+    const compressed = bed.write(
+      [
+        { key: Buffer.from("a"), value: "x".repeat(100_000) },
+        { key: null, value: "y" },
+      ],
+      (batch) => {
+        batch.codec = "zstd";
+        batch.framing = framing;
+      },
+    );
+    const plain = bed.write(text("after"));
+    assert.deepEqual(stored(broker), []);
+    await clock.run(5);
+    assert.deepEqual(outcomes([...compressed, ...plain]), ["delivered", "delivered", "delivered"]);
+    assert.equal(stored(broker).length, framing === "batch" ? 2 : 3);
+    assert.deepEqual(await restored(broker), [
+      ["a", "x".repeat(100_000)],
+      [null, "y"],
+      [null, "after"],
+    ]);
+  });
+}
+
+test("a frame with no queue to take it is refused message by message", async () => {
+  const { clock, bed } = await open({ exchange: "work", key: "nowhere" });
+  const [written] = bed.write(text("a", "b", "c"), (batch) => {
+    batch.framing = "batch";
+  });
+  await clock.run(5);
+  assert.deepEqual(
+    written!.refusals!.map(({ entry, failure }) => [entry, failure.code]),
+    [
+      [0, "unroutable"],
+      [1, "unroutable"],
+      [2, "unroutable"],
+    ],
+  );
+});
+
+test("a frame that is too large is halved until it fits; only what is too large alone is refused", async () => {
+  const { clock, broker, bed } = await open({ maxMessageBytes: 20_000 });
+  const values = ["a", "b".repeat(9_000), "c".repeat(30_000), "d".repeat(9_000), "e".repeat(9_000), "f"];
+  const [written] = bed.write(text(...values), (batch) => {
+    batch.framing = "batch";
+  });
+  const after = bed.write(text("after"));
+  await clock.run(5);
+  assert.deepEqual(
+    written!.refusals!.map(({ entry, failure }) => [entry, failure.code]),
+    [[2, "record-too-large"]],
+  );
+  assert.deepEqual(written!.outcomes, [
+    "delivered",
+    "delivered",
+    "inFlight",
+    "delivered",
+    "delivered",
+    "delivered",
+  ]);
+  assert.deepEqual(outcomes(after), ["delivered"]);
+  const kept = [...values.toSpliced(2, 1), "after"].map((value) => [null, value]);
+  assert.deepEqual(await restored(broker), kept);
 });
 
 test("closing waits for what is under way, until its deadline", async () => {

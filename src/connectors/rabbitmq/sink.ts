@@ -2,6 +2,7 @@ import { Backoff } from "../../component/backoff.ts";
 import type { Context, Time } from "../../component/context.ts";
 import type { Failure } from "../../component/failure.ts";
 import { byteCount, milliseconds } from "../../component/options.ts";
+import { type EncodedPayload, encodePayloads, isPlain } from "../../component/payloads.ts";
 import type { Refusal, SinkSession, SinkStatus } from "../../component/sink.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Batch, Destination } from "../../message/batch.ts";
@@ -114,9 +115,30 @@ class RabbitmqSinkSession implements SinkSession {
     const write = new Write(route, batch);
     this.#writes.add(write);
     route.writes.push(write);
+    if (!isPlain(batch)) {
+      this.#encode(write, [batch], ([payloads]) => write.setEncoded(payloads!));
+    }
     this.#queue(route);
     this.#pump();
     return write.done;
+  }
+
+  /** Makes payloads of batches; until then nothing of the write, nor of its destination after it, is sent. */
+  #encode(
+    write: Write,
+    batches: readonly Batch[],
+    done: (payloads: readonly (readonly EncodedPayload[])[]) => void,
+  ): void {
+    write.ready = false;
+    Promise.all(batches.map((batch) => encodePayloads(batch, this.#context.work))).then(
+      (payloads) => {
+        done(payloads);
+        write.ready = true;
+        this.#queue(write.route);
+        this.#pump();
+      },
+      (error) => this.#fail(error),
+    );
   }
 
   /** What is not delivered by the deadline is given up, unsettled. */
@@ -272,17 +294,11 @@ class RabbitmqSinkSession implements SinkSession {
 
   /** The channel is gone: what is unconfirmed is to be sent again, in its order. */
   #rewind(): void {
-    const touched = new Set<Write>();
     this.#unconfirmed.takeAll((write, unit) => {
       write.route.outstanding--;
-      write.again.push(unit);
-      touched.add(write);
-    });
-    for (const write of touched) {
-      write.again.sort((a, b) => a - b);
-      write.route.cursor = 0;
+      this.#sendAgain(write, unit);
       this.#queue(write.route);
-    }
+    });
   }
 
   #confirm(tag: number, multiple: boolean, taken: boolean): void {
@@ -311,9 +327,7 @@ class RabbitmqSinkSession implements SinkSession {
   }
 
   #sendAgain(write: Write, unit: number): void {
-    const last = write.again.at(-1);
-    write.again.push(unit);
-    if (last !== undefined && last > unit) write.again.sort((a, b) => a - b);
+    write.sendAgain(unit);
     write.route.cursor = 0;
   }
 
@@ -420,6 +434,22 @@ class RabbitmqSinkSession implements SinkSession {
     const payload = write.payload(unit);
     const content = payload ?? nothing;
     if (content.length > this.#maxMessageBytes) {
+      const halves = write.halvesOf(unit);
+      if (halves !== undefined) {
+        const [first] = halves;
+        this.#encode(write, halves, ([one, two]) =>
+          write.replace(unit, [
+            ...one!,
+            ...two!.map((payload) => ({
+              ...payload,
+              from: payload.from + first.length,
+              to: payload.to + first.length,
+            })),
+          ]),
+        );
+        route.cursor = 0;
+        return true;
+      }
       const message = `the message has ${content.length} bytes; ${route.name} takes ${this.#maxMessageBytes}`;
       return this.#refuse(write, unit, { class: "business", code: "record-too-large", message });
     }
