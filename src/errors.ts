@@ -116,8 +116,12 @@ export type ErrorOrigin = "author" | "component";
  * from a source, sink or driver is `network`, so that no message is blamed for a failure that is not its own.
  */
 export function classify(error: unknown, origin: ErrorOrigin): ErrorClass {
-  if (error instanceof MillraceError) return error.class;
-  if (isFatal(error)) return "system";
+  try {
+    if (error instanceof MillraceError) return error.class;
+    if (isFatal(error)) return "system";
+  } catch {
+    // An author's code may throw an object that throws when it is looked at.
+  }
   return origin === "author" ? "application" : "network";
 }
 
@@ -133,8 +137,13 @@ function isFatal(error: unknown): boolean {
   );
 }
 
-/** An error's message, with credentials in URLs blanked. */
+/** An error's message, with credentials in URLs blanked. Total: authors' code may throw what has no text. */
 export function messageOf(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
+  let text: string;
+  try {
+    text = String(error instanceof Error ? error.message : error);
+  } catch {
+    text = "something that cannot be shown";
+  }
   return text.replaceAll(/([a-z][a-z0-9+.-]*:\/\/)[^/@\s]+@/gi, "$1***@");
 }

@@ -105,10 +105,12 @@ test("property: what is compressed, one by one or as a framed batch, comes back 
         const bed = new OperatorBed(decompress());
         const chunk = bed.send([
           { value: "before" },
-          ...payloads.map(({ payload, headers, entries }) => {
-            const { key, timestamp } = messages[entries[0]!]!;
-            return { value: payload, headers, key, timestamp };
-          }),
+          ...payloads.map(({ payload, headers, key, timestamp }) => ({
+            value: payload,
+            headers,
+            key,
+            timestamp,
+          })),
           { value: "after" },
         ]);
         await bed.context.clock.run(0);

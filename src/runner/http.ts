@@ -3,7 +3,7 @@ import { isIP } from "node:net";
 import { MillraceError, messageOf } from "../errors.ts";
 import { UsageError } from "./exit-code.ts";
 import { metricsContentType, openMetrics, type Scrape } from "./metrics.ts";
-import { totalConservation } from "./table.ts";
+import { totalStatus } from "./total-status.ts";
 
 export interface HttpAddress {
   /** Name or IP literal, without brackets. */
@@ -144,9 +144,9 @@ function statusJson(view: HttpView): string {
     pid: process.pid,
     node: process.version,
     uptimeSeconds: Math.round(process.uptime() * 1000) / 1000,
+    ...totalStatus(statuses),
     ready: unready.length === 0,
     reasons: unready,
-    conservation: totalConservation(statuses.map(({ conservation }) => conservation)),
     topologies: statuses,
   })}\n`;
 }

@@ -2,7 +2,8 @@ import { type ErrorCode, MillraceError, messageOf } from "../errors.ts";
 import type { RunResult, RunStatus } from "../runtime/status.ts";
 import type { Problem } from "../topology/problem.ts";
 import type { ExitCode } from "./exit-code.ts";
-import { conservationTable, totalConservation } from "./table.ts";
+import { conservationTable } from "./table.ts";
+import { totalStatus } from "./total-status.ts";
 
 /** Everything that a run of the process has to say at its end. */
 export interface Report {
@@ -21,7 +22,7 @@ export function reportTables({ runs }: Pick<Report, "runs">): string {
 export function reportJson({ exitCode, runs, problems }: Report): string {
   return `${JSON.stringify({
     exitCode,
-    conservation: totalConservation(runs.map(({ status }) => status.conservation)),
+    ...totalStatus(runs.map(({ status }) => status)),
     topologies: runs.map(({ status, result }) => ({
       ...status,
       result: result === undefined ? { how: "cut-short" } : describeResult(result),

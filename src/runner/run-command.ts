@@ -4,7 +4,6 @@ import type { Connection } from "../component/connection.ts";
 import type { Context, Logger } from "../component/context.ts";
 import { PooledWork, systemClock, systemRandom } from "../component/system.ts";
 import { type MillraceError, messageOf } from "../errors.ts";
-import { compileFiles } from "../topology/load.ts";
 import type { Plan } from "../topology/plan.ts";
 import { formatLocation, formatProblems, type Problem } from "../topology/problem.ts";
 import { dump } from "./dump.ts";
@@ -13,6 +12,7 @@ import { embeddedTargets, findTarget, realBrokers } from "./embedded-targets.ts"
 import { ExitCode, exitCodeOfError, exitCodeOfResult, UsageError, worst } from "./exit-code.ts";
 import { type FeedOption, feed } from "./feed.ts";
 import { type HttpAddress, type HttpEndpoint, openHttp } from "./http.ts";
+import { loadTopologies } from "./loading.ts";
 import { createLogger, type LogLevel } from "./logger.ts";
 import { Progress } from "./progress.ts";
 import { describeError, type Report, reportJson, reportTables } from "./report.ts";
@@ -93,7 +93,7 @@ class RunCommand {
   }
 
   async #load(): Promise<boolean> {
-    const { plans, problems } = await compileFiles(this.#files);
+    const { plans, problems } = await loadTopologies(this.#files);
     if (plans === undefined) {
       this.#say(`${formatProblems(problems, process.cwd())}\n`);
       this.#problems.push(...problems);

@@ -1,3 +1,6 @@
+import { messageOf } from "../errors.ts";
+import { ExitCode } from "./exit-code.ts";
+
 /** What the process does when it is told something from outside, or when something escapes it. */
 export interface SignalActions {
   /** First SIGTERM or SIGINT: finish and stop. */
@@ -23,4 +26,14 @@ export function listenToProcess(actions: SignalActions): void {
   process.on("SIGUSR2", () => actions.report());
   process.on("uncaughtException", (error) => actions.crash(error));
   process.on("unhandledRejection", (reason) => actions.crash(reason));
+}
+
+/** For a process that runs nothing: an error that nobody caught is told, without credentials, and ends it. */
+export function endOnUncaught(): void {
+  const end = (error: unknown) => {
+    process.stderr.write(`uncaught error: ${messageOf(error)}\n`);
+    process.exit(ExitCode.failed);
+  };
+  process.on("uncaughtException", end);
+  process.on("unhandledRejection", end);
 }

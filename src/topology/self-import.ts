@@ -1,4 +1,4 @@
-import { registerHooks } from "node:module";
+import { type ResolveHookContext, registerHooks } from "node:module";
 
 /** Where this very copy of the package begins: its sources where they run, its build where that runs. */
 export const ownIndex = new URL(
@@ -29,11 +29,20 @@ export function importSelfByName(): void {
       if (specifier === "millrace") return { url: ownIndex, shortCircuit: true };
       const resolved = nextResolve(specifier, context);
       note(context.parentURL, resolved.url);
-      if (!topologyFiles.has(resolved.url)) return resolved;
+      if (!topologyFiles.has(resolved.url) && !isImportedTypeScript(resolved.url, context)) return resolved;
       const isTypeScript = /\.m?ts$/.test(resolved.url);
       return { ...resolved, format: isTypeScript ? "module-typescript" : "module" };
     },
   });
+}
+
+/**
+ * A `.ts` file that an author's module imports, such as the schema beside a topology. `npm init` writes
+ * `"type": "commonjs"`, by which Node would find no export in it.
+ */
+function isImportedTypeScript(url: string, { parentURL, conditions }: ResolveHookContext): boolean {
+  const imported = parentURL !== undefined && isAuthors(parentURL) && conditions.includes("import");
+  return imported && url.endsWith(".ts") && isAuthors(url);
 }
 
 /** The module will be loaded as a topology file. */

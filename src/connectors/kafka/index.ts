@@ -52,7 +52,8 @@ class KafkaCluster implements KafkaConnection {
   readonly #settings: KafkaSettings | undefined;
   readonly #declared = new Map<string, NewTopic>();
 
-  constructor(options: KafkaOptions) {
+  // JavaScript may leave options out; the schema then says what is missing.
+  constructor(options: KafkaOptions = {} as KafkaOptions) {
     this.#embeddedAlways = options.driver === "embedded";
     const problems = optionProblems("kafka", kafkaSchema, options);
     this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
@@ -62,7 +63,7 @@ class KafkaCluster implements KafkaConnection {
     this.location = callerLocation();
   }
 
-  source(options: KafkaSourceOptions): Source {
+  source(options: KafkaSourceOptions = {} as KafkaSourceOptions): Source {
     const problems = optionProblems("kafka source", kafkaSourceSchema, options);
     const targets = Array.isArray(options.topics) ? options.topics : [];
     return {
@@ -85,7 +86,7 @@ class KafkaCluster implements KafkaConnection {
     };
   }
 
-  sink(options: KafkaSinkOptions): Sink {
+  sink(options: KafkaSinkOptions = {} as KafkaSinkOptions): Sink {
     const problems = optionProblems("kafka sink", kafkaSinkSchema, options);
     if (options.partitions !== undefined || options.replicationFactor !== undefined) {
       this.#declared.set(options.topic, {

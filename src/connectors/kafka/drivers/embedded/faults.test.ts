@@ -312,6 +312,69 @@ test("an incremental member keeps what it keeps through rebalances, and gives up
   assert.deepEqual(member.violations, []);
 });
 
+test("an incremental member is given nothing more of what it is giving up", async () => {
+  const bed = new Bed("incremental");
+  const member = await bed.member();
+  await bed.run(heartbeat);
+  member.onRevoking = () => new Promise(() => {});
+  bed.faults.join("g", ["t"], "incremental");
+  await bed.run(2 * heartbeat);
+  assert.deepEqual(member.revoked, [["t/1"]]);
+  bed.feed(0, "kept");
+  bed.feed(1, "lost");
+  await bed.run(heartbeat);
+  assert.deepEqual(member.values, ["kept"]);
+});
+
+test("an eager member does not wait for the listener to let go", async () => {
+  const bed = new Bed();
+  const member = await bed.member();
+  member.onRevoking = () => new Promise(() => {});
+  bed.faults.rebalance("g");
+  await bed.run(2 * heartbeat);
+  assert.deepEqual(member.owned, ["t/0", "t/1"]);
+  assert.equal(member.assignments.length, 2);
+});
+
+test("what was fetched for an epoch that is over by now is dropped", async () => {
+  const bed = new Bed();
+  const member = await bed.member();
+  bed.feed(0, "a");
+  await bed.run(10);
+  await bed.after(member.subscription.commit([{ topic: "t", partition: 0, offset: 0 }]));
+  bed.faults.rebalance("g");
+  // The heartbeat that learns of it is answered while a fetch of "b" is under way.
+  await bed.run(heartbeat - bed.context.clock.now() - 50);
+  bed.faults.latency = 100;
+  await bed.run(149);
+  bed.feed(0, "b");
+  await bed.run(10);
+  assert.equal(member.revoked.length, 0);
+  await bed.run(150);
+  assert.equal(member.revoked.length, 1);
+  await bed.run(2 * heartbeat);
+  assert.deepEqual(member.values, ["a", "a", "b"]);
+  assert.deepEqual(member.violations, []);
+});
+
+test("each fetch begins with another partition", async () => {
+  const bed = new Bed();
+  bed.cluster.create([{ topic: "three", partitions: 3 }]);
+  const member = await bed.member("test", new Recorder(), ["three"]);
+  const firsts = new Set<number>();
+  for (let round = 0; round < 6; round++) {
+    const from = member.received.length;
+    const partitions = [0, 1, 2];
+    bed.cluster.feed(
+      "three",
+      partitions.map((partition) => ({ value: Buffer.from("x"), partition })),
+    );
+    await bed.run(10);
+    firsts.add(member.received[from]!.partition);
+  }
+  assert.equal(firsts.size, 3);
+});
+
 test("an incremental member that does not give up in time is expelled", async () => {
   const bed = new Bed("incremental");
   const member = await bed.member();
@@ -448,6 +511,7 @@ test("requests of one connection keep their order though the latency falls", asy
   const producer = await bed.client().producer();
   bed.faults.latency = 100;
   const slow = send(producer, [0, "a"]);
+  await bed.run(0);
   bed.faults.latency = 0;
   const quick = send(producer, [0, "b"]);
   await bed.run(300);

@@ -44,6 +44,16 @@ test("a position outside the log is out of range; its end is not", () => {
   assert.deepEqual([log.start, log.end], [2, 3]);
 });
 
+test("a position at which nothing visible lies is told as a gap up to what comes next", () => {
+  const log = new PartitionLog();
+  log.skip(2);
+  append(log, ["a"]);
+  log.skip(3);
+  assert.deepEqual(log.read(0, 1), { kind: "gap", next: 2 });
+  assert.equal(log.read(2, 1).kind, "records");
+  assert.deepEqual(log.read(4, 1), { kind: "gap", next: 6 });
+});
+
 test("a slice stays as it was when the log grows, is shortened, and gets its first headers", () => {
   const log = new PartitionLog();
   append(log, ["a", "b"]);

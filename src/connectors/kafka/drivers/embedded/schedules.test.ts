@@ -1,10 +1,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { settlePromises } from "../../../../testing/clock.ts";
 import { testContext } from "../../../../testing/context.ts";
-import type { KafkaClient, ProduceResult, Producer, SubscribeOptions, Subscription } from "../../driver.ts";
+import type {
+  KafkaClient,
+  ProduceResult,
+  Producer,
+  SubscribeOptions,
+  Subscription,
+  TopicPartition,
+} from "../../driver.ts";
 import { kafkaSettings } from "../../options.ts";
-import { batchOf, Recorder } from "../conformance.ts";
+import { batchOf, type Received, Recorder } from "../conformance.ts";
 import type { Api } from "./connection.ts";
 import type { RebalanceManner } from "./group.ts";
 import { EmbeddedKafka, embeddedDriver } from "./index.ts";
@@ -16,7 +24,8 @@ import { EmbeddedKafka, embeddedDriver } from "./index.ts";
  *   at the offset it was acknowledged with. Offsets rise.
  * - The members own all partitions, each one once.
  * - Members commit what they were given and no more, so every record still in a log was given to somebody.
- * - In one epoch a member gets a partition's records in order and once.
+ * - In one epoch a member gets a partition's records in order and once, from the committed offset on.
+ * - At no time does the group hold one partition for two members.
  */
 
 const partitions = 3;
@@ -118,8 +127,31 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
+/** Knows what was committed when each of its epochs began. */
+class Reader extends Recorder {
+  readonly #committed: () => ReadonlyMap<number, number>;
+  readonly #starts = new Map<string, number>();
+
+  constructor(committed: () => ReadonlyMap<number, number>) {
+    super();
+    this.#committed = committed;
+  }
+
+  override assigned(partitions: readonly TopicPartition[], fresh: readonly TopicPartition[]): void {
+    for (const { partition } of fresh) {
+      this.#starts.set(`${this.assignments.length}:${partition}`, this.#committed().get(partition) ?? 0);
+    }
+    super.assigned(partitions, fresh);
+  }
+
+  /** The committed offset at the beginning of the epoch in which the record came. */
+  startOf(record: Received): number {
+    return this.#starts.get(`${record.epoch}:${record.partition}`)!;
+  }
+}
+
 interface Member {
-  readonly recorder: Recorder;
+  readonly recorder: Reader;
   readonly client: KafkaClient;
   readonly name: string;
   subscription: Subscription | undefined;
@@ -240,7 +272,7 @@ class Schedule {
   join(): void {
     const name = `member-${this.members.length}`;
     const client = this.#client(name);
-    const recorder = new Recorder();
+    const recorder = new Reader(() => this.cluster.group("g").committed("t"));
     const member: Member = { recorder, client, name, subscription: undefined, gone: false };
     this.members.push(member);
     const options: SubscribeOptions = {
@@ -305,14 +337,45 @@ class Schedule {
       member.subscription?.resume([0, 1, 2].map((partition) => ({ topic: "t", partition })));
     }
     await this.context.clock.run(60_000);
+    this.checkDelivered();
+    // An append on any turn of a fetch of something else is noticed, with nothing else going on.
+    for (let turns = 0; turns < 6; turns++) {
+      this.produce(0, 1);
+      for (let i = 0; i < turns; i++) {
+        await settlePromises();
+        this.context.clock.step(this.context.clock.now());
+      }
+      this.produce(1 + (turns % 2), 1);
+      await this.context.clock.run(400);
+      this.checkDelivered();
+    }
+  }
+
+  /** No partition is held for two members. */
+  checkHeld(): void {
+    const held = [...this.cluster.group("g").members.values()].flat().map(({ partition }) => partition);
+    assert.equal(new Set(held).size, held.length, `held: ${held}`);
+  }
+
+  /** Every record still in the log was given to somebody. */
+  checkDelivered(): void {
+    const delivered = new Set(
+      this.members.flatMap(({ recorder }) =>
+        recorder.received.map(({ partition, position, value }) => `${partition}:${position}:${value}`),
+      ),
+    );
+    for (const { partition, position, value } of this.cluster.contents("t")) {
+      const record = `${partition}:${position}:${value}`;
+      assert.ok(delivered.has(record), `${record} was given to nobody`);
+    }
   }
 
   check(): void {
-    const delivered = new Set<string>();
+    this.checkDelivered();
     for (const { recorder } of this.members) {
       assert.deepEqual(recorder.violations, []);
       for (const record of recorder.received) {
-        delivered.add(`${record.partition}:${record.position}:${record.value}`);
+        assert.ok(record.position >= recorder.startOf(record), "reads on from the committed offset");
       }
     }
     const owned = this.present.flatMap((member) => member.recorder.owned).sort();
@@ -326,10 +389,6 @@ class Schedule {
       last.set(partition, position);
       stored.set(`${partition}:${position}`, String(value));
       copies.set(String(value), (copies.get(String(value)) ?? 0) + 1);
-      assert.ok(
-        delivered.has(`${partition}:${position}:${value}`),
-        `t/${partition} ${position} was given to nobody`,
-      );
     }
     for (const { partition, values, times, acknowledged } of this.sent) {
       assert.ok(acknowledged.length > 0, "every batch is acknowledged in the end");
@@ -364,11 +423,12 @@ for (const manner of ["eager", "held", "incremental"] as const) {
           schedule.apply(step);
           if (step.kind === "pass") await schedule.context.clock.run(step.ms);
           else await schedule.context.clock.run(1);
+          schedule.checkHeld();
         }
         await schedule.quiet();
         schedule.check();
       }),
-      { numRuns: 60 },
+      { numRuns: 100 },
     );
   });
 }

@@ -52,7 +52,7 @@ export class EmbeddedSubscription implements Subscription {
   readonly #readers = new Map<string, Reader>();
   readonly #wake = () => this.#fetch();
   #state: "joining" | "stable" | "revoking" | "closed" = "joining";
-  #member: string;
+  readonly #member: string;
   #generation = -1;
   #heartbeatTimer: Timer | undefined;
   #fetching = false;
@@ -181,7 +181,7 @@ export class EmbeddedSubscription implements Subscription {
           this.#well();
           this.#scheduleHeartbeat(options.heartbeatInterval);
           if (this.#state === "revoking" || answer === "ok") return;
-          if (answer === "rejoin" || answer === "fenced") this.#rejoin(answer === "fenced");
+          if (answer === "rejoin" || answer === "fenced") this.#rejoin();
           else this.#adopt(answer);
         },
         fail: (error) => {
@@ -194,14 +194,13 @@ export class EmbeddedSubscription implements Subscription {
     );
   }
 
-  /** Gives up everything, and joins again. */
-  #rejoin(expelled: boolean): void {
+  /** Gives up everything, and joins again; a member that was expelled is taken for a new one. */
+  #rejoin(): void {
     this.#letGo([...this.#readers.values()], () => {
       this.#state = "joining";
       this.#heartbeatTimer?.cancel();
       this.#unwatch();
       this.#readers.clear();
-      if (expelled) this.#member = this.#parts.cluster.memberId(this.#parts.client);
       this.#join();
     });
   }
