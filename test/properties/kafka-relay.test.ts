@@ -85,6 +85,7 @@ class World {
   repeatsAllowed = false;
   orderHolds = true;
   #leave: (() => void) | undefined;
+  #stalledSince: number | undefined;
 
   constructor() {
     const connection = kafka({ brokers: "simulated:9092" });
@@ -177,9 +178,11 @@ class World {
         this.leave();
         break;
       case "stall":
+        this.#stalledSince ??= clock.now();
         faults.stall("out");
         break;
       case "release":
+        this.#stalledSince = undefined;
         faults.release();
         break;
       case "kill":
@@ -202,6 +205,8 @@ class World {
         break;
       }
     }
+    // A request that got no answer in time is sent again, and the broker carries out both in the end.
+    if (clock.now() - (this.#stalledSince ?? clock.now()) > 20_000) this.repeatsAllowed = true;
     this.check();
   }
 
