@@ -38,13 +38,14 @@ export class EmbeddedBatch implements EncodedBatch, RecordColumns {
     let headers: Headers[] | undefined;
     let size = batchOverhead;
     for (let i = 0; i < count; i++) {
-      const entry = from + i;
-      const key = batch.key(entry);
-      const value = batch.payload(entry);
-      const own = batch.timestamp(entry);
+      const chunk = batch.chunk(from + i);
+      const index = batch.index(from + i);
+      const key = chunk.key(index);
+      const value = chunk.payload(index);
+      const own = chunk.timestamp(index);
       const timestamp = own >= 0 ? own : now;
       if (i === 0) baseTimestamp = timestamp;
-      const given = batch.headers(entry);
+      const given = chunk.headers(index);
       keys.push(key);
       values.push(value);
       timestamps[i] = timestamp;

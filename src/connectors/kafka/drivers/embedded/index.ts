@@ -1,2 +1,2 @@
-export { type EmbeddedDriverOptions, embeddedDriver } from "./driver.ts";
-export { EmbeddedKafka, type EmbeddedKafkaOptions } from "./embedded-kafka.ts";
+export { embeddedDriver } from "./driver.ts";
+export { EmbeddedKafka } from "./embedded-kafka.ts";
