@@ -284,7 +284,7 @@ test("the end of the input waits for what is being restored; an error and an end
 test("codings are undone from the last to the first; more than four, and unknown ones, are refused", async () => {
   const bed = new OperatorBed(decompress());
   const twice = compressTask("zstd", gzipSync("twice")).run();
-  const five = codecs.reduce((value, codec) => compressTask(codec, value).run(), gzipSync("five"));
+  const five = codecs.reduce<Buffer>((value, codec) => compressTask(codec, value).run(), gzipSync("five"));
   bed.send([
     encoded("gzip, zstd", twice),
     {
@@ -358,7 +358,7 @@ test("a codec of its own counts whatever the headers say, and null stays null", 
 
 test("a restored value is what decode then reads, and what a dead letter says is what was fetched", () => {
   const bed = new OperatorBed([decompress(), decode("json")]);
-  const broken = gzipSync('{"id":');
+  const broken: Buffer = gzipSync('{"id":');
   bed.send([encoded("gzip", gzipSync('{"id":1}')), { value: '{"id":2}' }, encoded("gzip", broken)]);
   const chunk = bed.output[0] as Chunk;
   assert.deepEqual([chunk.value(0), chunk.value(1)], [{ id: 1 }, { id: 2 }]);

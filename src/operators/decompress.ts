@@ -198,8 +198,9 @@ class Decompressor {
         here.used(size + restored.length);
         results[index] = restored;
       } catch (error) {
-        // A bomb costs as much as what it may unpack to.
-        here.used(this.#limits.maxBytes);
+        // A bomb may have cost as much as it was allowed to unpack.
+        const bomb = error instanceof MillraceError && error.code === "decompressed-too-large";
+        here.used(bomb ? this.#limits.maxBytes : size);
         this.#failed(restoring, index, error);
       }
       return;
