@@ -1,6 +1,4 @@
-import { gzipSync, zstdCompressSync } from "node:zlib";
-import { compressSync as lz4CompressSync } from "lz4-napi";
-import { compressSync as snappyCompressSync } from "snappy";
+import { type Compression, compressTask } from "../../../../component/codec.ts";
 import type { Batch, Codec } from "../../../../message/batch.ts";
 import { type Headers, type HeaderValue, noHeaders, sizeOf } from "../../../../message/records.ts";
 import type { EncodedBatch, TopicPartition } from "../../driver.ts";
@@ -158,14 +156,7 @@ function varintSize(value: number): number {
   return size;
 }
 
-const compressors: Readonly<Record<Exclude<Codec, "none">, (bytes: Buffer) => Buffer>> = {
-  gzip: (bytes) => gzipSync(bytes),
-  snappy: (bytes) => snappyCompressSync(bytes),
-  lz4: (bytes) => lz4CompressSync(bytes),
-  zstd: (bytes) => zstdCompressSync(bytes),
-};
-
-function compressedSize(columns: RecordColumns, codec: Exclude<Codec, "none">): number {
+function compressedSize(columns: RecordColumns, codec: Compression): number {
   const parts: Buffer[] = [];
   // Lengths, deltas and attributes: about eight bytes a record, nearly the same in each.
   const framing = Buffer.from([0, 0, 2, 0, 0, 0, 0, 0]);
@@ -177,5 +168,5 @@ function compressedSize(columns: RecordColumns, codec: Exclude<Codec, "none">): 
       if (Buffer.isBuffer(content)) parts.push(content);
     }
   }
-  return compressors[codec](Buffer.concat(parts)).length;
+  return compressTask(codec, Buffer.concat(parts), { snappy: "xerial" }).run().length;
 }
