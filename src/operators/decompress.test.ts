@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
-import { Subject } from "rxjs";
+import { type Observable, Subject, tap } from "rxjs";
 import { compressTask, offloadAbove } from "../component/codec.ts";
 import type { Task, Work } from "../component/context.ts";
 import type { Flowing } from "../component/operator.ts";
@@ -246,6 +246,47 @@ test("what comes after a large value waits for it, in order; a revoke goes past 
     ["a0", "a1", "c0", "a2"],
   );
   assert.equal(bed.busy, 0);
+});
+
+test("a lane that is gone holds up nobody, however long its values take", async () => {
+  const bed = new OperatorBed(decompress());
+  const work = new HeldWork();
+  Object.assign(bed.context, { work });
+  bed.send([large], "a");
+  bed.send([{ value: "b" }], "b");
+  bed.revoke("a");
+  assert.deepEqual(kinds(bed), ["messages", "revoke"]);
+  assert.equal(bed.busy, 0);
+  // Ended, and its revoke held up by someone else.
+  bed.send([large], "c");
+  bed.lane("c").end();
+  await work.finish(1);
+  bed.send([large], "c");
+  assert.deepEqual(kinds(bed), ["messages", "revoke"]);
+});
+
+test("what comes in while something goes out goes out after all of it", () => {
+  const frame = { value: frameOf([{ value: "b" }]), headers: [frameHeader] };
+  const records = recordsOf([{ value: Buffer.from("a") }, frame, { value: Buffer.from("c") }]);
+  const input = new Subject<Flowing>();
+  const out: string[] = [];
+  const bed = new OperatorBed(decompress());
+  decompress()
+    .build(bed.context)(input)
+    .subscribe((item) => {
+      if (!(item instanceof Chunk)) return;
+      for (let i = 0; i < item.length; i++) if (item.state[i] === 1) out.push(String(item.payload(i)));
+      if (out.length === 1)
+        input.next(new Chunk(bed.lane(), bed.lane(), 3, 1, recordsOf([{ value: Buffer.from("d") }]), 0));
+    });
+  input.next(new Chunk(bed.lane(), bed.lane(), 0, 3, records, 0));
+  assert.deepEqual(out, ["a", "b", "c", "d"]);
+});
+
+test("a column of bytes does not hide what was restored", () => {
+  const bed = new OperatorBed([stageOfValues, decompress()]);
+  bed.send([encoded("gzip", gzipSync("restored"))]);
+  assert.equal(String((bed.output[0] as Chunk).value(0)), "restored");
 });
 
 test("the end of the input waits for what is being restored; an error and an end of interest do not", async () => {
@@ -584,6 +625,17 @@ test("property: whatever is large, damaged, framed or revoked, every message goe
     { numRuns: 300 },
   );
 });
+
+/** A step before that has written the bytes into the column of values. */
+const stageOfValues = {
+  ...decompress(),
+  build: () => (source: Observable<Flowing>) =>
+    source.pipe(
+      tap((item) => {
+        if (item instanceof Chunk) item.values = [item.payload(0)];
+      }),
+    ),
+};
 
 /** Keeps tasks until they are told to finish, in any order. */
 class HeldWork implements Work {

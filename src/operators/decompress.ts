@@ -294,9 +294,7 @@ class Decompressor {
     } catch (error) {
       if (!(error instanceof MillraceError)) throw error;
       this.#reject(chunk, index, error);
-      return;
     }
-    chunk.takeOut(index);
   }
 
   /** The messages of `from` to before `to` that still travel. */
