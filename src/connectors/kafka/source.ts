@@ -295,8 +295,10 @@ class KafkaSourceSession implements SourceSession {
           for (const { owned } of moved) owned.unsaved = false;
         },
         (error) => {
-          // A fenced commit belongs to an epoch that is over: its messages come again, and nothing is repeated.
-          failed = !(error instanceof DriverError && error.code === "fenced");
+          // A fenced commit belongs to an epoch that is over: what was given up comes again, and is not repeated
+          // here. What is still owned is tried again, under the epoch of then.
+          const fenced = error instanceof DriverError && error.code === "fenced";
+          failed = !fenced || moved.some(({ owned }) => this.#owned.get(keyOf(owned)) === owned);
           this.#errors.add(`commit: ${messageOf(error)}`, this.#context.clock.wall());
           this.#context.meter.count("commit_failures_total");
         },
