@@ -132,6 +132,8 @@ test("stopped with SIGTERM again and again: no order arrives twice", {
     );
   }
   await finish(millrace(t, ["run", job.file, "--until-idle"], job.env));
+  // And once more, when there is nothing left to read.
+  await finish(millrace(t, ["run", job.file, "--until-idle"], job.env));
   const records = await readTopic(kafka.bootstrap, job.output);
   assert.deepEqual(check(records), { missing: 0, duplicates: 0, inversions: [] });
 });

@@ -142,13 +142,15 @@ class KafkaSourceSession implements SourceSession {
       for (const { partition, earliest, latest } of offsets) {
         if (latest === earliest) continue;
         const owned = this.#owned.get(keyOf({ topic, partition }));
-        if (owned !== undefined) {
-          if (owned.next < latest || this.#context.intake.waiting(owned.lane) > 0) return false;
+        if (owned !== undefined && this.#context.intake.waiting(owned.lane) > 0) return false;
+        if (owned !== undefined && owned.next > 0) {
+          if (owned.next < latest) return false;
           continue;
         }
-        // Another member's partition: at its end when the group has committed all of it.
+        // Another member's partition, or one of ours that has given nothing yet: at its end when the group has
+        // committed all of it. An offset that is no longer in the log says nothing: reading begins elsewhere.
         committed ??= await this.#client.committed(this.#options.group, topic);
-        if ((committed.get(partition) ?? earliest) < latest) return false;
+        if (committed.get(partition) !== latest) return false;
       }
     }
     return true;
