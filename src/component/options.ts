@@ -162,10 +162,14 @@ function describe(owner: string, schema: OptionsSchema, error: ErrorObject): Opt
   }
 }
 
-/** The known name that `word` was most likely meant to be, if any is near. */
-export function nearest(word: string, known: readonly string[]): string | undefined {
+/** The known name that `word` was most likely meant to be, if any is at most `furthest` edits away. */
+export function nearest(
+  word: string,
+  known: readonly string[],
+  furthest = Math.max(2, Math.floor(word.length / 3)),
+): string | undefined {
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  let bestDistance = furthest + 1;
   for (const candidate of known) {
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) {
