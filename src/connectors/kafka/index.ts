@@ -8,6 +8,7 @@ import { messageOf } from "../../errors.ts";
 import type { KafkaClient, KafkaDriver, NewTopic } from "./driver.ts";
 import { EmbeddedKafka, embeddedDriver } from "./drivers/embedded/index.ts";
 import { kafkaJsDriver } from "./drivers/kafkajs/driver.ts";
+import { startError } from "./errors.ts";
 import {
   type KafkaOptions,
   type KafkaSettings,
@@ -155,6 +156,8 @@ class KafkaCluster implements KafkaConnection {
     const client = this.#client(context);
     try {
       return await use(client);
+    } catch (error) {
+      throw startError(error, this.address) ?? error;
     } finally {
       await client.close(context.clock.now() + 2_000);
     }
