@@ -7,7 +7,7 @@ import { ExitCode } from "./exit-code.ts";
 import { loadTopologies } from "./loading.ts";
 import { createLogger } from "./logger.ts";
 import { describeError } from "./report.ts";
-import { meetRequirements } from "./requirements.ts";
+import { meetRequirements, tellFailure } from "./requirements.ts";
 import { endOnUncaught } from "./signals.ts";
 import { printable } from "./terminal.ts";
 import { logWarnings } from "./warnings.ts";
@@ -67,10 +67,9 @@ async function askBrokers(plan: Plan): Promise<{ readonly line: string; readonly
         found.push({ line, creatable: true });
       }
     } catch (error) {
-      const { code = "connection-lost", message, remedy } = describeError(error);
-      const about = `${connection.connector} at ${connection.address}: ${message}`;
-      const line = `${plan.name}  error  ${code}  ${about}${remedy === undefined ? "" : `  → ${remedy}`}`;
-      found.push({ line, creatable: false });
+      const { code = "connection-lost", remedy } = describeError(error);
+      const line = [plan.name, "error", code, tellFailure(connection, error)].join("  ");
+      found.push({ line: remedy === undefined ? line : `${line}  → ${remedy}`, creatable: false });
     }
   }
   return found;

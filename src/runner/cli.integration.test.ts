@@ -1,10 +1,10 @@
-/** The program on a real Kafka: what is missing, what is refused, what is created. */
+/** The program on real brokers: what is missing, what is refused, what is created. */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { freshName, needs, ownKafka, sharedKafka } from "../../test/brokers/index.ts";
-import { freshFolder, millrace, runMillrace } from "../../test/millrace.ts";
+import { freshName, needs, sharedKafka, sharedRabbitmq } from "../../test/brokers/index.ts";
+import { freshFolder, runMillrace } from "../../test/millrace.ts";
 
 function relay(t: TestContext, name: string, brokers: string, more = "", options = "") {
   const file = join(freshFolder(t), "relay.ts");
@@ -66,17 +66,65 @@ test("from real Kafka to real Kafka until idle, and no dump of it", needs("kafka
   assert.match(second.stdout, /\naccepted 0 = 0\n$/, "what was delivered is acknowledged");
 });
 
-test("wrong credentials exit 78 after a few tries, and are not printed", needs("own kafka"), async (t) => {
-  const kafka = await ownKafka(t);
-  const file = relay(
-    t,
-    freshName("relay"),
-    kafka.bootstrap,
-    ', sasl: { mechanism: "plain", username: "someone", password: "canary-91" }',
-  );
-  const runner = millrace(t, ["run", "--until-idle", file]);
-  const { code, stderr, stdout } = await runner.ended;
-  assert.equal(code, 78, stderr);
-  assert.match(stderr, /"attempt":2,/);
-  assert.doesNotMatch(stderr + stdout, /canary/);
+test(
+  "refused access exits 78 after a few tries, and the password is not printed",
+  needs("kafka"),
+  async (t) => {
+    // A broker that asks nobody for a password refuses to be given one.
+    const { bootstrap } = await sharedKafka();
+    const sasl = ', sasl: { mechanism: "plain", username: "someone", password: "canary-91" }';
+    const file = relay(t, freshName("relay"), bootstrap, sasl);
+    const { code, stderr, stdout } = await runMillrace(t, ["run", "--until-idle", file]);
+    assert.equal(code, 78, stderr);
+    assert.match(stderr, /"attempt":2,"code":"access-refused"/);
+    assert.doesNotMatch(stderr, /"attempt":4,/);
+    assert.doesNotMatch(stderr + stdout, /canary/);
+  },
+);
+
+function queues(t: TestContext, name: string, url: string) {
+  const file = join(freshFolder(t), "queues.ts");
+  writeFileSync(
+    file,
+    `import { rabbitmq, topology } from "millrace";
+const broker = rabbitmq({ url: "${url}" });
+export default topology("${name}", (t) => {
+  t.from(broker.source({ queue: "${name}.in" })).to(broker.sink({ queue: "${name}.out" }));
 });
+`,
+  );
+  return file;
+}
+
+test(
+  "RabbitMQ: missing queues exit 78 with their names, and are made on demand",
+  needs("rabbitmq"),
+  async (t) => {
+    const { url } = await sharedRabbitmq();
+    const name = freshName("relay");
+    const file = queues(t, name, url);
+    const refused = await runMillrace(t, ["run", "--until-idle", file]);
+    assert.equal(refused.code, 78, refused.stderr);
+    assert.match(refused.stderr, new RegExp(`queues\\.ts:\\d+.*"${name}\\.in"`));
+    assert.match(refused.stderr, /to create what is missing: millrace run --create /);
+    const created = await runMillrace(t, ["run", "--create", "--until-idle", file]);
+    assert.equal(created.code, 0, created.stderr);
+    assert.match(created.stdout, /\naccepted 0 = 0\n$/);
+  },
+);
+
+test(
+  "RabbitMQ: wrong credentials exit 78 after a few tries, and are not printed",
+  needs("rabbitmq"),
+  async (t) => {
+    const url = new URL((await sharedRabbitmq()).url);
+    url.username = "someone";
+    url.password = "canary-91";
+    const { code, stderr, stdout } = await runMillrace(t, [
+      ...["run", "--until-idle", queues(t, freshName("relay"), url.href)],
+    ]);
+    assert.equal(code, 78, stderr);
+    assert.match(stderr, /"attempt":2,"code":"access-refused"/);
+    assert.doesNotMatch(stderr + stdout, /canary/);
+  },
+);

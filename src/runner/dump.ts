@@ -1,9 +1,8 @@
-import { isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { EmbeddedBroker, StoredMessage } from "../component/embedded.ts";
-import type { HeaderValue } from "../message/records.ts";
+import { readable, readableHeaders } from "../message/record-form.ts";
 
 /** A topic or queue to be written to a file. */
 export interface DumpTarget {
@@ -65,14 +64,9 @@ export function recordForm(message: StoredMessage): string {
     offset: message.position,
     key: readable(message.key),
     value: readable(message.value),
-    headers: message.headers.map(([name, value]) => [name, readable(value)]),
+    headers: readableHeaders(message.headers),
     timestamp: message.timestamp,
   });
-}
-
-function readable(value: HeaderValue): Exclude<HeaderValue, Buffer> | { readonly base64: string } {
-  if (!Buffer.isBuffer(value)) return value;
-  return isUtf8(value) ? value.toString("utf8") : { base64: value.toString("base64") };
 }
 
 /**

@@ -53,9 +53,16 @@ async function meet(
       if (!again || context.signal.aborted) throw error;
       logger.warn(
         { node: context.node, attempt: backoff.attempts + 1, code: failure?.code },
-        `${connection.connector} at ${connection.address} cannot be asked: ${messageOf(error)}`,
+        tellFailure(connection, error),
       );
       await backoff.wait();
     }
   }
+}
+
+/** Errors of ours name the broker themselves. */
+export function tellFailure(connection: Connection, error: unknown): string {
+  const message = messageOf(error);
+  if (error instanceof MillraceError) return message;
+  return `${connection.connector} at ${connection.address} cannot be asked: ${message}`;
 }
