@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { MillraceError } from "../errors.ts";
+import { Chunk } from "../message/chunk.ts";
 import { OperatorBed } from "../testing/operator-bed.ts";
 import { map, mapAsync } from "./map.ts";
 
@@ -118,59 +120,175 @@ test("completion waits for the calls under way", async () => {
   assert.equal(bed.completed, true);
 });
 
-test("property: with random delays, failures and revokes, order holds and every message has one fate", async () => {
+test("a lane's end gives up its calls, also those that wait for another attempt, and frees their places", async () => {
+  let calls = 0;
+  const bed = new OperatorBed(
+    mapAsync<string, string>(
+      (value) => {
+        calls++;
+        return value === "bad" ? Promise.reject(new Error("no")) : Promise.resolve(value);
+      },
+      { concurrency: 1, retry: { attempts: 100, initial: "1h", max: "1h" } },
+    ),
+  );
+  bed.sendValues(["bad"], "a");
+  bed.sendValues(["good"], "b");
+  await bed.context.clock.run(0);
+  assert.equal(bed.busy, 1);
+  bed.revoke("a");
+  await bed.context.clock.run(0);
+  assert.deepEqual([values(bed), bed.busy, calls, bed.rejected.length], [["good"], 0, 2, 0]);
+  assert.equal(bed.context.clock.pending, 0);
+});
+
+test("for trouble of class network no message is blamed, however long; for one of class business at once", async () => {
+  let down = true;
+  let calls = 0;
+  const bed = new OperatorBed(
+    mapAsync<string, string>(
+      async (value) => {
+        calls++;
+        if (value === "bad") throw new MillraceError("record-refused", "the other side refuses it");
+        if (down) throw new MillraceError("connection-lost", "the other side is away");
+        return value;
+      },
+      { retry: { attempts: 2, max: "1s" } },
+    ),
+  );
+  bed.sendValues(["bad"]);
+  await bed.context.clock.run(0);
+  assert.deepEqual(
+    [calls, bed.rejected[0]?.failure.code, bed.rejected[0]?.failure.class],
+    [1, "record-refused", "business"],
+  );
+  bed.sendValues(["a", "b"]);
+  await bed.context.clock.run(3_600_000);
+  assert.equal(bed.rejected.length, 1);
+  assert.ok((bed.context.counted.get("author_retries_total") ?? 0) > 1_000);
+  down = false;
+  await bed.context.clock.run(1_000);
+  assert.deepEqual(values(bed), ["a", "b"]);
+  assert.deepEqual(
+    bed.context.logged.map((line) => line.replace(/ \{.*/, "")),
+    ["warn mapAsync waits for another system", "info mapAsync waits no longer"],
+  );
+});
+
+test("when the run is aborted, calls are given up and nothing is settled", async () => {
+  const { asked, ask } = desk();
+  const bed = new OperatorBed(mapAsync(ask, { concurrency: 1 }));
+  bed.sendValues([1, 2]);
+  bed.context.abort();
+  await bed.context.clock.run(0);
+  assert.equal(asked[0]!.signal.aborted, true);
+  assert.deepEqual([asked.length, bed.busy, bed.output.length, bed.outcomes.size], [1, 0, 0, 0]);
+});
+
+test("a time-out of nothing is a mistake", () => {
+  assert.match(mapAsync(async (n) => n, { timeout: 0 }).problems[0]!.message, /time-out/);
+  assert.deepEqual(mapAsync(async (n) => n, { timeout: "1ms", retry: { attempts: 2 } }).problems, []);
+});
+
+const fate = fc.record({
+  /** Each attempt takes so long; "never" until the time is up. */
+  attempts: fc.array(fc.oneof(fc.nat(60), fc.constant("never" as const)), { minLength: 3, maxLength: 3 }),
+  /** Attempts that fail before one succeeds: 3 is more than are made. */
+  failures: fc.constantFrom(0, 0, 0, 1, 2, 3),
+});
+type Fate = { id: number; attempts: (number | "never")[]; failures: number };
+
+test("property: whatever calls do, order holds, controls keep their place, and every message has one fate", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(
         fc.record({
           lane: fc.constantFrom("a", "b"),
-          values: fc.array(fc.record({ delay: fc.nat(50), fails: fc.boolean() }), {
-            minLength: 1,
-            maxLength: 6,
-          }),
-          wait: fc.nat(30),
-          revoke: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
+          values: fc.array(fate, { minLength: 1, maxLength: 6 }),
+          wait: fc.nat(60),
+          after: fc.constantFrom("nothing", "nothing", "nothing", "flush", "revoke"),
         }),
-        { maxLength: 12 },
+        { maxLength: 14 },
       ),
       fc.integer({ min: 1, max: 5 }),
       async (sends, concurrency) => {
+        let running = 0;
+        let most = 0;
+        const made = new Map<number, number>();
         const bed: OperatorBed = new OperatorBed(
-          mapAsync<{ id: number; delay: number; fails: boolean }, number>(
-            ({ id, delay, fails }) =>
-              new Promise((resolve, reject) => {
-                bed.context.clock.after(delay, () => (fails ? reject(new Error("no")) : resolve(id)));
-              }),
-            { concurrency },
+          mapAsync<Fate, number>(
+            ({ id, attempts, failures }, { signal }) => {
+              const attempt = made.get(id) ?? 0;
+              made.set(id, attempt + 1);
+              most = Math.max(most, ++running);
+              const takes = attempts[attempt]!;
+              const call = new Promise<number>((resolve, reject) => {
+                signal.addEventListener("abort", () => reject(signal.reason));
+                if (takes === "never") return;
+                bed.context.clock.after(takes, () =>
+                  attempt < failures ? reject(new Error("no")) : resolve(id),
+                );
+              });
+              const over = () => {
+                running--;
+              };
+              call.then(over, over);
+              return call;
+            },
+            { concurrency, timeout: "50ms", retry: { attempts: 3, initial: "5ms", max: "20ms" } },
           ),
         );
+        /** What must come out, if its lane lives: ids and flushes in the order they went in. */
+        const sent: { lane: string; epoch: number; ids: number[] }[] = [];
+        const order: (number | "flush")[] = [];
+        const epochs: Record<string, number> = { a: 0, b: 0 };
         let id = 0;
-        let running = 0;
-        for (const { lane, values: given, wait, revoke } of sends) {
-          bed.sendValues(
-            given.map((value) => ({ id: id++, ...value })),
-            lane,
-          );
-          running = Math.max(running, bed.busy);
-          if (revoke) bed.revoke(lane);
+        for (const { lane, values: fates, wait, after } of sends) {
+          const given = fates.map((one) => ({ id: id++, ...one }));
+          bed.sendValues(given, lane);
+          sent.push({ lane, epoch: epochs[lane]!, ids: given.map((one) => one.id) });
+          order.push(...given.map((one) => one.id));
+          if (after === "flush") {
+            bed.flush();
+            order.push("flush");
+          }
+          if (after === "revoke") {
+            bed.revoke(lane);
+            epochs[lane]!++;
+          }
           await bed.context.clock.run(wait);
         }
-        await bed.context.clock.run(10_000);
-        assert.ok(running <= concurrency);
-        assert.equal(bed.busy, 0);
-        const out = bed.emitted();
-        for (const lane of ["a", "b"]) {
-          const own = out.filter((message) => message.lane === lane).map(({ value }) => value as number);
-          assert.deepEqual(
-            own,
-            [...own].sort((x, y) => x - y),
-          );
-        }
+        await bed.context.clock.run(100_000);
+        assert.ok(most <= concurrency, "calls under way");
+        assert.deepEqual([bed.busy, bed.context.clock.pending], [0, 0]);
+        const out = bed.output.flatMap((item): (number | "flush")[] => {
+          if (item instanceof Chunk) {
+            return Array.from({ length: item.length }, (_, i) => i)
+              .filter((i) => item.state[i] === 1)
+              .map((i) => item.value(i) as number);
+          }
+          return "kind" in item && item.kind === "flush" ? ["flush"] : [];
+        });
+        const came = new Set(out);
+        assert.deepEqual(
+          out,
+          order.filter((one) => one === "flush" || came.has(one)),
+          "order, each once",
+        );
         bed.deliver();
-        for (const [, outcome] of bed.outcomes) assert.ok(["delivered", "deadLettered"].includes(outcome));
-        for (const lane of ["a", "b"]) assert.equal(bed.lane(lane).inFlight, 0, "nothing is left in flight");
+        const rejected = new Set(bed.rejected.map(({ lane, position }) => `${lane.name}:${position}`));
+        const positions: Record<string, number> = { a: 0, b: 0 };
+        for (const { lane, epoch, ids } of sent) {
+          for (const one of ids) {
+            const position = `${lane}:${positions[lane]!++}`;
+            // Of an ended lane a message may have gone either way before, or was returned.
+            if (epoch === epochs[lane]) {
+              assert.notEqual(came.has(one), rejected.has(position), `message ${one}: one fate`);
+              assert.equal(bed.outcomes.get(position), came.has(one) ? "delivered" : "deadLettered");
+            } else assert.ok(!(came.has(one) && rejected.has(position)));
+          }
+        }
       },
     ),
-    { numRuns: 100 },
+    { numRuns: 200 },
   );
 });

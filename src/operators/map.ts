@@ -1,11 +1,12 @@
 import { Observable, type Subscriber } from "rxjs";
 import { Backoff } from "../component/backoff.ts";
-import type { Timer } from "../component/context.ts";
 import { defineOperator } from "../component/define-operator.ts";
 import type { Flowing, Operator, OperatorContext } from "../component/operator.ts";
-import { type Duration, milliseconds, type OptionsSchema } from "../component/options.ts";
+import { type Duration, milliseconds, type OptionProblem, type OptionsSchema } from "../component/options.ts";
 import { perChunk } from "../component/per-chunk.ts";
+import { classify, MillraceError, messageOf } from "../errors.ts";
 import { Chunk, type Message } from "../message/chunk.ts";
+import type { Lane } from "../message/lane.ts";
 import { byIndex, isPromise, type OfMessage, rejectPromise, rejectThrown } from "./author-function.ts";
 
 interface MapOptions {
@@ -76,15 +77,19 @@ export interface Call<A = unknown> {
 }
 
 export interface MapAsyncOptions {
-  /** Calls under way at once. Default 16. */
+  /** Calls under way at once. Default 16. One that was given up counts no longer, even if it ignores its signal. */
   readonly concurrency?: number;
   /** Longest time for one attempt. Default "30s"; then the message is tried again or rejected as `author-timeout`. */
   readonly timeout?: Duration;
-  /** How often a failed call is made again, and how long it waits between. Default: never. */
+  /**
+   * How often a failed call is made again, and how long it waits between. Default: never. A call that throws a
+   * {@link MillraceError} of class network is made again until it succeeds, since no message is at fault for that,
+   * and one of class business is not made again.
+   */
   readonly retry?: {
     /** Attempts in all. */
     readonly attempts: number;
-    /** Upper bound of the first wait; it doubles from attempt to attempt. Default "100ms". */
+    /** Upper bound of the first wait, which is random; it doubles from attempt to attempt. Default "100ms". */
     readonly initial?: Duration;
     /** Upper bound of any wait. Default "10s". */
     readonly max?: Duration;
@@ -122,7 +127,7 @@ export const mapAsyncDefinition = defineOperator<AsyncOptions>({
     "Makes a new value of each value by an asynchronous function, several at once, and keeps the order.",
   guarantee:
     "Results go on in the order of the messages, so a slow call holds back those behind it, and at most `concurrency` " +
-    "calls are under way. After a crash calls are made again: the function must bear that. One that fails or takes " +
+    "calls are under way; a flush waits behind the messages that came before it. After a crash calls are made again: the function must bear that. One that fails or takes " +
     "too long, after its retries, rejects its message. Waiting messages are bounded by the source's credit.",
   schema: asyncSchema,
   examples: [
@@ -139,6 +144,7 @@ export const mapAsyncDefinition = defineOperator<AsyncOptions>({
   ],
   effect: () => ({ takes: "any", leaves: "changed" }),
   rejects: true,
+  verify: ({ timeout }) => (milliseconds(timeout, 1) < 1 ? [tooShort] : []),
   build: (options, context) => (source) =>
     new Observable((subscriber) => {
       const calls = new OrderedCalls(options, context, subscriber);
@@ -161,12 +167,18 @@ export function mapAsync<A, B>(
   return mapAsyncDefinition.place<A, B>({ ...options, to: to as AsyncOptions["to"] });
 }
 
+const tooShort: OptionProblem = {
+  code: "option-invalid",
+  message: "mapAsync: no call can be over in a time-out of 0",
+  remedy: 'give a time-out of a millisecond or more, such as "30s"',
+};
+
 /** A chunk whose calls are not all over, or a control that must not overtake the chunks before it. */
 type Queued = { readonly chunk: Chunk; open: number; next: number } | { readonly control: Flowing };
 
 /**
  * Keeps chunks and controls in the order they came, starts calls from the front, and lets go of the front when
- * its calls are over. A revoke overtakes: its lane's messages are returned already, and their calls are aborted.
+ * its calls are over. A revoke overtakes: its lane's messages are returned already, and their calls are given up.
  */
 class OrderedCalls {
   readonly #options: AsyncOptions;
@@ -175,10 +187,16 @@ class OrderedCalls {
   readonly #concurrency: number;
   readonly #timeout: number;
   readonly #queue: Queued[] = [];
-  readonly #aborts = new Map<AbortController, Chunk>();
+  /** How many entries at the front have all their calls started: looking from the front each time would be quadratic. */
+  #started = 0;
+  /** What gives up a call, with the lane of its message. */
+  readonly #calls = new Map<AbortController, Lane>();
   #running = 0;
+  /** Calls that wait because the other side is away. */
+  #away = 0;
   #completing = false;
   #stopped = false;
+  readonly #stop = () => this.stop();
 
   constructor(options: AsyncOptions, context: OperatorContext, subscriber: Subscriber<Flowing>) {
     this.#options = options;
@@ -186,9 +204,11 @@ class OrderedCalls {
     this.#subscriber = subscriber;
     this.#concurrency = options.concurrency ?? 16;
     this.#timeout = milliseconds(options.timeout, 30_000);
+    context.signal.addEventListener("abort", this.#stop, { once: true });
   }
 
   next(item: Flowing): void {
+    if (this.#stopped) return;
     if (item instanceof Chunk) {
       if (item.live === 0) return;
       valuesOf(item);
@@ -198,13 +218,11 @@ class OrderedCalls {
       return;
     }
     if ("kind" in item && item.kind === "revoke") {
-      for (const [abort, chunk] of this.#aborts) if (chunk.lane === item.lane) abort.abort();
+      for (const [call, lane] of this.#calls) if (lane === item.lane) call.abort();
       this.#subscriber.next(item);
-      this.#release();
-      return;
-    }
-    this.#queue.push({ control: item });
+    } else this.#queue.push({ control: item });
     this.#release();
+    this.#start();
   }
 
   error(error: unknown): void {
@@ -217,23 +235,25 @@ class OrderedCalls {
     this.#release();
   }
 
+  /** Gives up everything; what is not over stays unacknowledged. */
   stop(): void {
     this.#stopped = true;
-    for (const abort of this.#aborts.keys()) abort.abort();
+    this.#context.signal.removeEventListener("abort", this.#stop);
+    for (const call of this.#calls.keys()) call.abort();
     this.#queue.length = 0;
   }
 
   #start(): void {
-    for (const entry of this.#queue) {
+    for (; this.#started < this.#queue.length; this.#started++) {
+      const entry = this.#queue[this.#started]!;
       if (!("chunk" in entry) || entry.chunk.lane.ended) continue;
-      const { chunk } = entry;
-      while (entry.next < chunk.length) {
+      while (entry.next < entry.chunk.length) {
         if (this.#running >= this.#concurrency) return;
         const index = entry.next++;
-        if (chunk.state[index] === 0) continue;
+        if (entry.chunk.state[index] === 0) continue;
         this.#running++;
         const over = this.#context.busy();
-        this.#call(chunk, index).finally(() => {
+        this.#call(entry.chunk, index).finally(() => {
           over();
           this.#running--;
           entry.open--;
@@ -245,55 +265,88 @@ class OrderedCalls {
     }
   }
 
-  /** One message: all its attempts. Sets the value, or rejects the message; never rejects itself. */
+  /** One message, with all its attempts: sets the value or rejects the message. Never rejects itself. */
   async #call(chunk: Chunk, index: number): Promise<void> {
+    const call = new AbortController();
+    this.#calls.set(call, chunk.lane);
     const { retry } = this.#options;
-    const attempts = retry?.attempts ?? 1;
-    const backoff = new Backoff(this.#context, {
-      initial: milliseconds(retry?.initial, 100),
-      max: milliseconds(retry?.max, 10_000),
-    });
+    let backoff: Backoff | undefined;
+    let away = false;
     for (let attempt = 1; ; attempt++) {
       try {
-        const value = await this.#attempt(chunk, index);
-        if (!chunk.lane.ended) (chunk.values as unknown[])[index] = value;
-        return;
+        const value = await this.#attempt(chunk, index, call.signal);
+        if (value instanceof MillraceError) throw value;
+        (chunk.values as unknown[])[index] = value;
+        break;
       } catch (error) {
-        if (chunk.lane.ended || this.#stopped || this.#context.signal.aborted) return;
-        if (attempt < attempts) {
-          this.#context.meter.count("author_retries_total");
-          await backoff.wait().catch(() => {});
-          if (chunk.lane.ended || this.#stopped || this.#context.signal.aborted) return;
-          continue;
+        if (call.signal.aborted || chunk.lane.ended) break;
+        const network = classify(error, "author") === "network";
+        if (network) {
+          // Other people's trouble does not use up a message's attempts.
+          attempt--;
+          if (!away && this.#away++ === 0) {
+            this.#context.logger.warn({ error: messageOf(error) }, "mapAsync waits for another system");
+          }
+          away = true;
         }
-        if (error === timedOut) {
-          this.#context.reject(chunk, index, {
-            class: "application",
-            code: "author-timeout",
-            message: `the function of mapAsync took longer than ${this.#timeout} ms`,
-          });
-        } else rejectThrown(this.#context, chunk, index, "the function of mapAsync", error);
-        return;
+        if (!network && (attempt >= (retry?.attempts ?? 1) || isFinal(error))) {
+          this.#refuse(chunk, index, error);
+          break;
+        }
+        this.#context.meter.count("author_retries_total");
+        backoff ??= this.#backoff(call.signal);
+        const goesOn = await backoff.wait().then(
+          () => true,
+          () => false,
+        );
+        if (!goesOn) break;
       }
     }
+    if (away && --this.#away === 0) this.#context.logger.info({}, "mapAsync waits no longer");
+    this.#calls.delete(call);
   }
 
-  #attempt(chunk: Chunk, index: number): Promise<unknown> {
-    const abort = new AbortController();
-    this.#aborts.set(abort, chunk);
-    let timer: Timer | undefined;
-    const end = new Promise<never>((_, reject) => {
-      timer = this.#context.clock.after(this.#timeout, () => {
-        reject(timedOut);
-        abort.abort(timedOut);
-      });
-      abort.signal.addEventListener("abort", () => reject(abort.signal.reason), { once: true });
+  #backoff(signal: AbortSignal): Backoff {
+    const { retry } = this.#options;
+    return new Backoff(
+      { clock: this.#context.clock, random: this.#context.random, signal },
+      { initial: milliseconds(retry?.initial, 100), max: milliseconds(retry?.max, 10_000) },
+    );
+  }
+
+  #refuse(chunk: Chunk, index: number, error: unknown): void {
+    if (error !== timedOut) {
+      rejectThrown(this.#context, chunk, index, "the function of mapAsync", error);
+      return;
+    }
+    this.#context.reject(chunk, index, {
+      class: "application",
+      code: "author-timeout",
+      message: `the function of mapAsync took longer than ${this.#timeout} ms`,
     });
-    const call: Call<never> = { message: chunk.message(index) as Message<never>, signal: abort.signal };
-    const made = (async () => this.#options.to(chunk.value(index) as never, call))();
-    return Promise.race([made, end]).finally(() => {
-      timer?.cancel();
-      this.#aborts.delete(abort);
+  }
+
+  /** Calls the function once. Rejects when it does, when the time is up, and when the call is given up. */
+  #attempt(chunk: Chunk, index: number, givenUp: AbortSignal): Promise<unknown> {
+    const abort = new AbortController();
+    return new Promise((resolve, reject) => {
+      const end = (reason: unknown) => {
+        timer.cancel();
+        givenUp.removeEventListener("abort", giveUp);
+        reject(reason);
+        abort.abort(reason);
+      };
+      const giveUp = () => end(givenUp.reason);
+      const timer = this.#context.clock.after(this.#timeout, () => end(timedOut));
+      givenUp.addEventListener("abort", giveUp, { once: true });
+      const message = chunk.message(index) as Message<never>;
+      // An async arrow, so that a function that throws before its first await fails like any other.
+      (async () => this.#options.to(message.value, { message, signal: abort.signal }))()
+        .then(resolve, reject)
+        .finally(() => {
+          timer.cancel();
+          givenUp.removeEventListener("abort", giveUp);
+        });
     });
   }
 
@@ -302,24 +355,27 @@ class OrderedCalls {
     for (;;) {
       const first = this.#queue[0];
       if (first === undefined) break;
-      if ("control" in first) {
-        this.#queue.shift();
-        this.#subscriber.next(first.control);
-        continue;
-      }
       // An ended lane's messages are returned already: nobody waits for their calls.
-      if (first.open > 0 && !first.chunk.lane.ended) return;
+      if ("chunk" in first && first.open > 0 && !first.chunk.lane.ended) return;
       this.#queue.shift();
-      if (first.chunk.live > 0 && !first.chunk.lane.ended) this.#subscriber.next(first.chunk);
+      if (this.#started > 0) this.#started--;
+      if ("control" in first) this.#subscriber.next(first.control);
+      else if (first.chunk.live > 0 && !first.chunk.lane.ended) this.#subscriber.next(first.chunk);
     }
     if (this.#completing && !this.#stopped) {
-      this.#stopped = true;
+      this.stop();
       this.#subscriber.complete();
     }
   }
 }
 
 const timedOut = new Error("the time is up");
+
+/** Another attempt would change nothing: the message's own fault, or the process is unwell. */
+function isFinal(error: unknown): boolean {
+  const kind = classify(error, "author");
+  return kind === "business" || kind === "system";
+}
 
 /** The column of values, to be written: made of the fetched bytes where there is none. */
 function valuesOf(chunk: Chunk): unknown[] {
