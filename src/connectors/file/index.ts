@@ -1,3 +1,5 @@
+import { access, constants } from "node:fs/promises";
+import { normalize } from "node:path";
 import type { Connection, Requirement, Unmet } from "../../component/connection.ts";
 import { callerLocation, type Location } from "../../component/location.ts";
 import {
@@ -9,8 +11,11 @@ import {
 } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
-import { isInside, pathProblem } from "./path.ts";
-import { openLineSink } from "./sink.ts";
+import { MillraceError, messageOf } from "../../errors.ts";
+import { tornEnding } from "./append-file.ts";
+import { draftEnding } from "./checkpoint.ts";
+import { pathProblem, pathToRead } from "./path.ts";
+import { type LineFormat, openLineSink } from "./sink.ts";
 import { openLineSource } from "./source.ts";
 
 export interface FileOptions {
@@ -22,19 +27,37 @@ export interface FileSourceOptions {
   /** A file of lines (NDJSON, or any text), within the root. Each line is a message; its bytes are the value. */
   readonly path: string;
   /**
-   * A file, within the root, that remembers how far the lines are settled, so that the next run goes on there.
-   * Default: none, and every run reads from the start.
+   * A file, within the root, that remembers how far the lines are settled, so that the next run goes on there: at
+   * most a second's work is read again after a crash, and none after a clean stop. It also knows the file by its
+   * first 4 KiB, and a run does not start where another has taken its place. Use one for each source.
+   * @default none: every run reads from the start
    */
   readonly checkpoint?: string;
-  /** Longest line; a longer one ends the run, since what follows cannot be told apart. Default "16MiB". */
+  /**
+   * Go on reading what is appended, looking twice a second, until the run is stopped. A last line is then a message
+   * only once it has its line feed. When the file is cut, or another takes its place, the run ends with an error.
+   * @default false: the file is read to its end, where a last line needs no line feed
+   */
+  readonly follow?: boolean;
+  /** Longest line, in bytes; a longer one ends the run, since what follows cannot be told apart. @default "16MiB" */
   readonly maxLineBytes?: Size;
-  /** Most messages in flight at once. Default 10,000. */
+  /** Most messages in flight at once. @default 10_000 */
   readonly credit?: number;
 }
 
 export interface FileSinkOptions {
-  /** A file, within the root, that lines are appended to. */
+  /**
+   * A file, within the root, that lines are appended to; it and its folder are made. Only one run at a time may
+   * write it.
+   */
   readonly path: string;
+  /**
+   * `lines`: the payload is the line; one that holds a line feed, or is null, is refused; keys and headers are not
+   * written, and a carriage return at a payload's end is for readers a part of the line's end. `record`: JSON with `key`, `value`, `headers` and `timestamp`, as the
+   * runner's `--dump` writes and its `--feed` reads it; it takes every message, so dead letters should use it.
+   * @default "lines"
+   */
+  readonly format?: LineFormat;
 }
 
 /** Files in a folder: sources read lines, sinks append them. */
@@ -56,6 +79,7 @@ const sourceSchema: OptionsSchema = {
   properties: {
     path: text,
     checkpoint: text,
+    follow: { type: "boolean" },
     maxLineBytes: { isSize: true },
     credit: { type: "integer", minimum: 1, maximum: 1_000_000 },
   },
@@ -65,7 +89,7 @@ const sourceSchema: OptionsSchema = {
 
 const sinkSchema: OptionsSchema = {
   type: "object",
-  properties: { path: text },
+  properties: { path: text, format: { enum: ["lines", "record"] } },
   required: ["path"],
   additionalProperties: false,
 };
@@ -140,7 +164,10 @@ function creditOf(credit: number | undefined) {
 function fileSource(connection: FileConnection, root: string, options: FileSourceOptions): Source {
   const location = callerLocation();
   const problems = optionProblems("file source", sourceSchema, options);
-  for (const path of [options.path, options.checkpoint]) problems.push(...pathProblem("file source", path));
+  problems.push(...pathProblem("file source", options.path));
+  problems.push(...pathProblem("file source: checkpoint", options.checkpoint, draftEnding));
+  if (options.checkpoint !== undefined && samePath(options.checkpoint, options.path))
+    problems.push(overItself);
   return {
     kind: "source",
     type: "file",
@@ -157,6 +184,7 @@ function fileSource(connection: FileConnection, root: string, options: FileSourc
         name: options.path,
         root,
         path: options.path,
+        follow: options.follow ?? false,
         ...(options.checkpoint === undefined ? {} : { checkpoint: options.checkpoint }),
         maxLineBytes: byteCount(options.maxLineBytes, defaultLine),
       }),
@@ -166,7 +194,7 @@ function fileSource(connection: FileConnection, root: string, options: FileSourc
 function fileSink(connection: FileConnection, root: string, options: FileSinkOptions): Sink {
   const location = callerLocation();
   const problems = optionProblems("file sink", sinkSchema, options);
-  problems.push(...pathProblem("file sink", options.path));
+  problems.push(...pathProblem("file sink", options.path, tornEnding));
   return {
     kind: "sink",
     type: "file",
@@ -177,8 +205,19 @@ function fileSink(connection: FileConnection, root: string, options: FileSinkOpt
     problems,
     targets: [String(options.path)],
     targetKind: "file",
-    open: async (context) => openLineSink(context, { root, path: options.path }),
+    open: async (context) =>
+      openLineSink(context, { root, path: options.path, format: options.format ?? "lines" }),
   };
+}
+
+const overItself: OptionProblem = {
+  code: "option-invalid",
+  message: "file source: the checkpoint would be written over the file that is read",
+  remedy: 'give it a name of its own, such as "orders.checkpoint"',
+};
+
+function samePath(one: unknown, other: unknown): boolean {
+  return typeof one === "string" && typeof other === "string" && normalize(one) === normalize(other);
 }
 
 /** Files need no broker: nothing stands in for them, and a sink makes its own. */
@@ -194,12 +233,16 @@ function connectionTo(connector: string, address: string, problems: readonly Opt
       const unmet: Unmet[] = [];
       for (const requirement of requirements) {
         if (requirement.role !== "source" || requirement.kind !== "file") continue;
-        if (await isInside(address, requirement.name)) continue;
-        unmet.push({
-          requirement,
-          problem: `file "${requirement.name}" cannot be read in ${address}`,
-          remedy: "check the path, and the root given to file({ root })",
-        });
+        try {
+          await access(await pathToRead(address, requirement.name), constants.R_OK);
+        } catch (error) {
+          unmet.push({
+            requirement,
+            problem:
+              error instanceof MillraceError ? error.message : `${requirement.name}: ${messageOf(error)}`,
+            remedy: "check the path, and the root given to file({ root })",
+          });
+        }
       }
       return unmet;
     },

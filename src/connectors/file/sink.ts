@@ -1,80 +1,126 @@
-import { type FileHandle, open } from "node:fs/promises";
 import { Backoff } from "../../component/backoff.ts";
 import type { Context, Time } from "../../component/context.ts";
+import { isPlain } from "../../component/payloads.ts";
 import type { Refusal, SinkSession, SinkStatus } from "../../component/sink.ts";
 import { classify, MillraceError, messageOf } from "../../errors.ts";
 import type { Batch, Destination } from "../../message/batch.ts";
+import type { Bytes } from "../../message/chunk.ts";
 import { Outcome } from "../../message/outcome.ts";
-import { resolveInside } from "./path.ts";
+import { readable, readableHeaders } from "../../message/record-form.ts";
+import { AppendFile } from "./append-file.ts";
+import { pathToWrite } from "./path.ts";
+
+/** How a message becomes a line: its payload, or JSON with its key, headers and timestamp too. */
+export type LineFormat = "lines" | "record";
 
 export interface LineSinkOptions {
   readonly root?: string;
   readonly path?: string;
   /** Where the lines go when they go into no file. */
   readonly stream?: NodeJS.WritableStream;
+  readonly format?: LineFormat;
 }
 
 const lineFeed = 0x0a;
+const newLine = Buffer.from("\n");
 
-/**
- * Appends each payload as a line. A file is synced before its messages count as delivered; a line that a crash left
- * torn at its end is closed with a line feed when the file is opened again, so that it never runs into the next
- * one. A payload that holds a line feed, or none at all, is no line and is refused.
- */
+/** Failures of a file that waiting does not mend. */
+const lasting: ReadonlySet<unknown> = new Set([
+  "ENOSPC",
+  "EDQUOT",
+  "EFBIG",
+  "EROFS",
+  "EACCES",
+  "EPERM",
+  "EBADF",
+  "ESTALE",
+  "EISDIR",
+]);
+
+/** Appends lines to a file, or to a stream that someone reads. */
 export async function openLineSink(context: Context, options: LineSinkOptions): Promise<SinkSession> {
-  const { root = ".", path, stream } = options;
-  if (stream !== undefined) return new LineSinkSession(context, "stdout", streamWriter(stream));
-  const handle = await open(await resolveInside(root, path!), "a+").catch((error) => {
-    throw new MillraceError("disk-failed", `file "${path}" cannot be written: ${messageOf(error)}`, {
-      cause: error,
-    });
+  const { root = ".", path, stream, format = "lines" } = options;
+  if (stream !== undefined)
+    return new LineSinkSession(context, "stdout", format, new StreamWriter(context, stream));
+  const real = await pathToWrite(root, path!);
+  const appending = await AppendFile.open(real, (bytes) => {
+    context.logger.warn(
+      { node: context.node, bytes },
+      `${path} ended within a line, which a crash had torn: it was moved to ${path}.torn`,
+    );
   });
-  const { size } = await handle.stat();
-  if (size > 0) {
-    const last = Buffer.alloc(1);
-    await handle.read(last, 0, 1, size - 1);
-    if (last[0] !== lineFeed) await handle.appendFile("\n");
-  }
-  return new LineSinkSession(context, path!, fileWriter(handle));
+  return new LineSinkSession(context, path!, format, {
+    write: (bytes) => appending.append(bytes),
+    close: () => AppendFile.close(real),
+    explain: (error) => (isLasting(error) ? "make room or mend the rights, and start again" : undefined),
+  });
+}
+
+function isLasting(error: unknown): boolean {
+  return lasting.has((error as { code?: unknown }).code) || classify(error, "component") === "system";
 }
 
 /** Somewhere that takes bytes, and says when they are safe. */
-interface Writer {
+export interface Writer {
+  /** May be called again with the same bytes after it has failed. */
   write(bytes: Buffer): Promise<void>;
   close(): Promise<void>;
+  /** What to do about an error that another attempt does not mend; undefined where it may. */
+  explain(error: unknown): string | undefined;
 }
 
-function fileWriter(handle: FileHandle): Writer {
-  return {
-    async write(bytes) {
-      await handle.appendFile(bytes);
-      await handle.datasync();
-    },
-    close: () => handle.close(),
-  };
+/** A stream's bytes are safe once they have left the process, which they do at its reader's pace. */
+class StreamWriter implements Writer {
+  readonly #context: Context;
+  readonly #stream: NodeJS.WritableStream;
+
+  constructor(context: Context, stream: NodeJS.WritableStream) {
+    this.#context = context;
+    this.#stream = stream;
+    // Without a listener a reader that goes away would end the process; each write is told of it anyway.
+    stream.on("error", () => {});
+  }
+
+  write(bytes: Buffer): Promise<void> {
+    const { signal } = this.#context;
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) {
+        reject(signal.reason);
+        return;
+      }
+      // A reader that has stopped reading must not hold up the end of the run.
+      const abort = () => reject(signal.reason);
+      signal.addEventListener("abort", abort, { once: true });
+      this.#stream.write(bytes, (error) => {
+        signal.removeEventListener("abort", abort);
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+  }
+
+  async close(): Promise<void> {}
+
+  /** A stream that has failed takes nothing any more, and a part of the lines may have been read. */
+  explain(error: unknown): string {
+    const code = (error as { code?: unknown }).code;
+    return code === "EPIPE" || code === "ERR_STREAM_DESTROYED"
+      ? "whoever read the output has gone; start both again"
+      : "start again";
+  }
 }
 
-function streamWriter(stream: NodeJS.WritableStream): Writer {
-  // Without a listener a reader that goes away would end the process; each write is told of it anyway.
-  stream.on("error", () => {});
-  return {
-    write: (bytes) =>
-      new Promise((resolve, reject) => {
-        stream.write(bytes, (error) => (error ? reject(error) : resolve()));
-      }),
-    close: async () => {},
-  };
-}
-
-class LineSinkSession implements SinkSession {
+export class LineSinkSession implements SinkSession {
   readonly #context: Context;
   readonly #writer: Writer;
+  readonly #format: LineFormat;
   readonly #destination: Destination;
   #last: Promise<unknown> = Promise.resolve();
   #trouble: { readonly message: string; readonly at: number } | undefined;
 
-  constructor(context: Context, name: string, writer: Writer) {
+  constructor(context: Context, name: string, format: LineFormat, writer: Writer) {
     this.#context = context;
+    this.#format = format;
     this.#writer = writer;
     this.#destination = { name };
   }
@@ -102,25 +148,36 @@ class LineSinkSession implements SinkSession {
   }
 
   async #append(batch: Batch): Promise<readonly Refusal[]> {
+    // No fault of the messages, so they are not refused one by one.
+    if (!isPlain(batch)) {
+      throw new MillraceError(
+        "option-invalid",
+        `${this.#destination.name} takes lines, and compress was asked for`,
+        {
+          remedy: "take compress out of the way to this sink",
+        },
+      );
+    }
     const refusals: Refusal[] = [];
-    const lines: Buffer[] = [];
+    const pieces: Buffer[] = [];
     const taken: number[] = [];
     for (let entry = 0; entry < batch.length; entry++) {
-      const payload = batch.payload(entry);
-      const fault = faultOf(batch, payload);
+      const line = this.#format === "record" ? recordLine(batch, entry) : batch.payload(entry);
+      const fault = faultOf(line);
       if (fault !== undefined) {
         refusals.push({ entry, failure: { class: "business", code: "record-refused", message: fault } });
         continue;
       }
-      lines.push(payload!, newLine);
+      pieces.push(line!, newLine);
       taken.push(entry);
     }
-    if (taken.length > 0) await this.#untilWritten(Buffer.concat(lines));
+    if (taken.length > 0) await this.#untilWritten(Buffer.concat(pieces));
     for (const entry of taken) batch.settle(entry, Outcome.delivered);
     return refusals;
   }
 
   async #untilWritten(bytes: Buffer): Promise<void> {
+    const { signal, clock, logger, node, meter } = this.#context;
     const backoff = new Backoff(this.#context, { initial: 50, max: 5_000 });
     for (;;) {
       try {
@@ -128,30 +185,34 @@ class LineSinkSession implements SinkSession {
         this.#trouble = undefined;
         return;
       } catch (error) {
-        const message = `${this.#destination.name}: ${messageOf(error)}`;
-        const code = (error as { code?: unknown }).code;
-        if (
-          classify(error, "component") === "system" ||
-          code === "EPIPE" ||
-          code === "ERR_STREAM_DESTROYED"
-        ) {
-          throw new MillraceError("disk-failed", message, {
-            remedy: code === "EPIPE" ? "whoever read the output has gone" : "make room, and start again",
-            cause: error,
-          });
-        }
-        this.#trouble = { message, at: this.#context.clock.wall() };
-        this.#context.logger.warn({ node: this.#context.node, error: message }, "cannot write, retrying");
+        if (signal.aborted) throw error;
+        const message = `${this.#destination.name} cannot be written: ${messageOf(error)}`;
+        this.#trouble = { message, at: clock.wall() };
+        const remedy = this.#writer.explain(error);
+        if (remedy !== undefined) throw new MillraceError("disk-failed", message, { remedy, cause: error });
+        if (backoff.attempts === 0) logger.warn({ node, error: message }, "cannot write, trying again");
+        meter.count("write_retries_total");
         await backoff.wait();
       }
     }
   }
 }
 
-const newLine = Buffer.from("\n");
+/** The record form, as the runner's `--dump` writes it and its `--feed` reads it, without the place in a broker. */
+function recordLine(batch: Batch, entry: number): Buffer {
+  return Buffer.from(
+    JSON.stringify({
+      key: readable(batch.key(entry)),
+      value: readable(batch.payload(entry)),
+      headers: readableHeaders(batch.headers(entry)),
+      timestamp: batch.timestamp(entry),
+    }),
+  );
+}
 
-function faultOf(batch: Batch, payload: Buffer | null): string | undefined {
-  if (payload === null) return "a message without a value is no line";
-  if (batch.codec !== "none" || batch.framing !== "record") return "compressed payloads are no lines";
-  return payload.includes(lineFeed) ? "the payload holds a line feed, so it is no line" : undefined;
+function faultOf(line: Bytes): string | undefined {
+  if (line === null) return 'a message without a value is no line; format: "record" can write it';
+  if (line.includes(lineFeed))
+    return 'the payload holds a line feed, so it is no line; format: "record" can write it';
+  return undefined;
 }

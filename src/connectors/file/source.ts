@@ -1,11 +1,13 @@
-import { createReadStream } from "node:fs";
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { constants, type FileHandle, open, stat } from "node:fs/promises";
+import { pause } from "../../component/backoff.ts";
 import type { Time, Timer } from "../../component/context.ts";
 import type { SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
-import { noHeaders, type PlainRecord, PlainRecords } from "../../message/records.ts";
-import { resolveInside } from "./path.ts";
+import type { Records } from "../../message/records.ts";
+import { Checkpoint } from "./checkpoint.ts";
+import { LineSplitter, LineTooLong } from "./lines.ts";
+import { pathToRead, pathToWrite } from "./path.ts";
 
 export interface LineSourceOptions {
   /** For logs and status. */
@@ -15,75 +17,103 @@ export interface LineSourceOptions {
   /** The bytes, where they come from no file. */
   readonly bytes?: () => NodeJS.ReadableStream;
   readonly checkpoint?: string;
+  readonly follow?: boolean;
   readonly maxLineBytes: number;
 }
 
-/** How often a moved checkpoint is written, ms. */
+/** How often a moved checkpoint is written, and a followed file looked at, ms. */
 const checkpointEvery = 1_000;
-const lineFeed = 0x0a;
-const carriageReturn = 0x0d;
+const lookEvery = 500;
+/** Read at a time. */
+const blockLength = 256 * 1024;
+
+/** Where bytes come from. */
+interface ByteSource {
+  /** The next bytes, which are the caller's to keep. Null: there are none now, and perhaps never will be. */
+  read(): Promise<Buffer | null>;
+  close(): Promise<void>;
+}
 
 /**
- * Reads lines. A line's position is its last byte, the line feed; so the checkpoint, the lowest position not settled
- * or the byte after the last one, always lies in the line to read next. Where one is kept it is written to a file of
- * its own, synced, and renamed into place, so that it is always whole. A last line without a line feed is a message
- * too. The carriage return of CRLF does not belong to a line.
+ * Reads lines: one lane, whose positions are bytes. A last line without a line feed is a message too; where the
+ * file is followed it waits for its line feed, since the writer may not be done with it.
  */
 export async function openLineSource(
   context: SourceContext,
   options: LineSourceOptions,
 ): Promise<SourceSession> {
   const { root = ".", path, checkpoint } = options;
-  const real = path === undefined ? undefined : await resolveInside(root, path);
-  const memory = checkpoint === undefined ? undefined : await resolveInside(root, checkpoint);
-  const checkpointAt = memory === undefined ? 0 : await readCheckpoint(memory);
-  const start = real === undefined ? 0 : await lineStart(real, path!, checkpointAt);
-  const stream = real === undefined ? options.bytes!() : createReadStream(real, { start });
-  return new LineSession(context, options, stream, start, memory);
+  if (path === undefined) {
+    return new LineSession(context, options, new StreamBytes(options.bytes!()), 0, undefined);
+  }
+  const real = await pathToRead(root, path);
+  const handle = await openFile(real, path);
+  try {
+    const memory =
+      checkpoint === undefined
+        ? undefined
+        : await Checkpoint.open(await pathToWrite(root, checkpoint), handle, options.follow !== true);
+    const start = memory?.start ?? 0;
+    return new LineSession(context, options, new FileBytes(real, handle, start), start, memory);
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function openFile(real: string, path: string): Promise<FileHandle> {
+  const missing = (why: string, cause?: unknown) =>
+    new MillraceError("target-missing", `file "${path}" cannot be read: ${why}`, {
+      remedy: "check the path, and the root given to file({ root })",
+      cause,
+    });
+  let handle: FileHandle;
+  try {
+    // O_NONBLOCK: a pipe without a writer would hold up the start, before it can be told that it is one.
+    handle = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    throw missing(messageOf(error), error);
+  }
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw missing("it is no regular file");
 }
 
 class LineSession implements SourceSession {
   readonly #context: SourceContext;
   readonly #options: LineSourceOptions;
-  readonly #stream: NodeJS.ReadableStream;
-  readonly #memory: string | undefined;
+  readonly #bytes: ByteSource;
+  readonly #memory: Checkpoint | undefined;
+  readonly #splitter: LineSplitter;
   readonly #lane: Lane;
-  #rest: Buffer = Buffer.alloc(0);
-  /** Byte position of the first byte of `rest`. */
-  #at: number;
-  #ended = false;
-  #stopped = false;
-  #saved: number;
+  readonly #stop = new AbortController();
+  readonly #done: Promise<void>;
+  #wake: (() => void) | undefined;
+  #atEnd = false;
   #timer: Timer | undefined;
-  #saving: Promise<void> = Promise.resolve();
   #error: { readonly message: string; readonly at: number } | undefined;
 
   constructor(
     context: SourceContext,
     options: LineSourceOptions,
-    stream: NodeJS.ReadableStream,
+    bytes: ByteSource,
     start: number,
-    memory: string | undefined,
+    memory: Checkpoint | undefined,
   ) {
     this.#context = context;
     this.#options = options;
-    this.#stream = stream;
+    this.#bytes = bytes;
     this.#memory = memory;
-    this.#at = start;
-    this.#saved = start;
+    this.#splitter = new LineSplitter(start, options.maxLineBytes);
     this.#lane = context.intake.open({
       origin: { target: options.name },
       epoch: 1,
       ack: "cumulative",
       start,
       onProgress: (lane) => this.#progress(lane),
-      onDrained: () => {
-        if (!this.#stopped) this.#stream.resume();
-      },
+      onDrained: () => this.#wake?.(),
     });
-    stream.on("data", (bytes) => this.#read(Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes)));
-    stream.on("end", () => this.#end());
-    stream.on("error", (error) => this.#fail(error));
+    this.#done = this.#read().catch((error) => this.#fail(error));
   }
 
   get stream() {
@@ -91,170 +121,165 @@ class LineSession implements SourceSession {
   }
 
   stopIntake(): void {
-    this.#stopped = true;
-    this.#stream.pause();
+    this.#stop.abort();
+    this.#wake?.();
     this.#context.intake.stop();
   }
 
   async commit(): Promise<void> {
     this.#timer?.cancel();
     this.#timer = undefined;
-    await this.#save();
+    await this.#memory?.save(this.#lane.checkpoint);
   }
 
   async close(_deadline: Time): Promise<void> {
+    this.stopIntake();
     this.#timer?.cancel();
-    this.#stream.removeAllListeners("data");
-    if ("destroy" in this.#stream && this.#options.path !== undefined) {
-      (this.#stream as { destroy(): void }).destroy();
-    } else if ("unref" in this.#stream) {
-      (this.#stream as { unref(): void }).unref();
-    }
-    await this.#saving.catch(() => {});
+    this.#timer = undefined;
+    await this.#bytes.close();
+    if (this.#options.path !== undefined) await this.#done;
     this.#context.intake.end(this.#lane);
   }
 
   status(): SourceStatus {
-    return { ready: this.#error === undefined, lastErrors: this.#error === undefined ? [] : [this.#error] };
+    const error = this.#error;
+    return error === undefined
+      ? { ready: true, lastErrors: [] }
+      : { ready: false, reason: error.message, lastErrors: [error] };
   }
 
   async atEnd(): Promise<boolean> {
-    return this.#ended && this.#context.intake.waiting(this.#lane) === 0;
+    return this.#atEnd && this.#context.intake.waiting(this.#lane) === 0;
   }
 
-  #read(bytes: Buffer): void {
-    if (this.#stopped) return;
-    const data = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
-    const records: PlainRecord[] = [];
-    let from = 0;
-    for (let end = data.indexOf(lineFeed); end >= 0; end = data.indexOf(lineFeed, from)) {
-      records.push(this.#record(data.subarray(from, end), this.#at + end));
-      from = end + 1;
-    }
-    this.#rest = data.subarray(from);
-    this.#at += from;
-    if (this.#rest.length > this.#options.maxLineBytes) {
-      this.#fail(
-        new Error(`the line at byte ${this.#at} is longer than ${this.#options.maxLineBytes} bytes`),
+  async #read(): Promise<void> {
+    const { clock } = this.#context;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      if (this.#context.intake.waiting(this.#lane) > 0) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        this.#wake = undefined;
+        continue;
+      }
+      const bytes = await this.#bytes.read();
+      if (signal.aborted) return;
+      const now = Math.round(clock.wall());
+      if (bytes !== null) {
+        this.#atEnd = false;
+        this.#offer(this.#splitter.push(bytes, now));
+        continue;
+      }
+      if (this.#options.follow !== true) {
+        this.#offer(this.#splitter.end(now));
+        this.#atEnd = true;
+        return;
+      }
+      this.#atEnd = true;
+      await pause({ clock, signal: AbortSignal.any([signal, this.#context.signal]) }, lookEvery).catch(
+        () => {},
       );
-      return;
+      if (this.#context.signal.aborted) return;
     }
-    this.#offer(records);
   }
 
-  #offer(records: readonly PlainRecord[]): void {
-    if (records.length === 0) return;
-    this.#context.intake.offer(this.#lane, new PlainRecords(records));
-    if (this.#context.intake.waiting(this.#lane) > 0) this.#stream.pause();
+  #offer(records: Records | undefined): void {
+    if (records !== undefined) this.#context.intake.offer(this.#lane, records);
   }
 
-  #record(line: Buffer, position: number): PlainRecord {
-    const end = line.at(-1) === carriageReturn ? line.length - 1 : line.length;
-    return {
-      position,
-      key: null,
-      value: line.subarray(0, end),
-      headers: noHeaders,
-      timestamp: Math.round(this.#context.clock.wall()),
-    };
-  }
-
-  #end(): void {
-    if (this.#rest.length > 0 && !this.#stopped)
-      this.#offer([this.#record(this.#rest, this.#at + this.#rest.length - 1)]);
-    this.#at += this.#rest.length;
-    this.#rest = Buffer.alloc(0);
-    this.#ended = true;
-  }
-
-  #fail(error: Error): void {
-    const message = `${this.#options.name}: ${messageOf(error)}`;
-    this.#error = { message, at: this.#context.clock.wall() };
-    this.#context.intake.fail(new MillraceError("disk-failed", message, { cause: error }));
+  #fail(error: unknown): void {
+    if (this.#stop.signal.aborted) return;
+    const { name } = this.#options;
+    const failure =
+      error instanceof MillraceError
+        ? error
+        : error instanceof LineTooLong
+          ? new MillraceError("option-invalid", `${name}: ${error.message}`, {
+              remedy: "raise maxLineBytes, or mend the file",
+            })
+          : new MillraceError("disk-failed", `${name} cannot be read: ${messageOf(error)}`, { cause: error });
+    this.#error = { message: failure.message, at: this.#context.clock.wall() };
+    this.#context.intake.fail(failure);
   }
 
   #progress(lane: Lane): void {
     lane.readCheckpoint();
-    if (this.#memory === undefined || this.#timer !== undefined) return;
+    if (this.#memory === undefined || this.#timer !== undefined || this.#stop.signal.aborted) return;
     this.#timer = this.#context.clock.after(checkpointEvery, () => {
       this.#timer = undefined;
-      this.#save().catch((error) => this.#fail(error));
-    });
-  }
-
-  /** One write at a time. */
-  #save(): Promise<void> {
-    this.#saving = this.#saving.then(async () => {
-      this.#lane.readCheckpoint();
-      const { checkpoint } = this.#lane;
-      if (this.#memory === undefined || checkpoint <= this.#saved) return;
-      await writeWhole(this.#memory, `${checkpoint}\n`);
-      this.#saved = checkpoint;
-    });
-    return this.#saving;
-  }
-}
-
-async function openToRead(real: string, path: string) {
-  try {
-    return await open(real, "r");
-  } catch (error) {
-    throw new MillraceError("target-missing", `file "${path}" cannot be read: ${messageOf(error)}`, {
-      remedy: "check the path, and the root given to file({ root })",
-      cause: error,
+      lane.readCheckpoint();
+      this.#memory!.save(lane.checkpoint).catch((error) => this.#fail(error));
     });
   }
 }
 
-/** Where the line that holds byte `at` begins; the end of the file when it is not that long. */
-async function lineStart(real: string, path: string, at: number): Promise<number> {
-  const handle = await openToRead(real, path);
-  try {
-    const { size } = await handle.stat();
-    if (at >= size && at > 0) return size;
-    const block = Buffer.alloc(64 * 1024);
-    for (let end = at; end > 0; ) {
-      const from = Math.max(0, end - block.length);
-      const { bytesRead } = await handle.read(block, 0, end - from, from);
-      const found = block.subarray(0, bytesRead).lastIndexOf(lineFeed);
-      if (found >= 0) return from + found + 1;
-      end = from;
+/** A file from a position on, to its end and whatever is appended. */
+class FileBytes implements ByteSource {
+  readonly #path: string;
+  readonly #handle: FileHandle;
+  #at: number;
+
+  constructor(path: string, handle: FileHandle, start: number) {
+    this.#path = path;
+    this.#handle = handle;
+    this.#at = start;
+  }
+
+  async read(): Promise<Buffer | null> {
+    const block = Buffer.allocUnsafeSlow(blockLength);
+    const { bytesRead } = await this.#handle.read(block, 0, block.length, this.#at);
+    if (bytesRead === 0) {
+      await this.#check();
+      return null;
     }
-    return 0;
-  } finally {
-    await handle.close();
+    this.#at += bytesRead;
+    // Messages keep the whole block alive: one that is mostly empty is not worth it.
+    return bytesRead * 2 < block.length
+      ? Buffer.from(block.subarray(0, bytesRead))
+      : block.subarray(0, bytesRead);
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+
+  /** Nothing more would ever be read from a file that was cut or replaced by another. */
+  async #check(): Promise<void> {
+    const own = await this.#handle.stat();
+    const there = await stat(this.#path).catch(() => undefined);
+    const fault =
+      own.size < this.#at
+        ? `it was cut to ${own.size} bytes after ${this.#at} had been read`
+        : there !== undefined && (there.ino !== own.ino || there.dev !== own.dev)
+          ? "another file has taken its place"
+          : undefined;
+    if (fault === undefined) return;
+    throw new MillraceError("disk-failed", `${this.#path} cannot be followed: ${fault}`, {
+      remedy: "start again; with a checkpoint, remove it first",
+    });
   }
 }
 
-async function readCheckpoint(memory: string): Promise<number> {
-  let text: string;
-  try {
-    text = await readFile(memory, "utf8");
-  } catch (error) {
-    if ((error as { code?: unknown }).code === "ENOENT") return 0;
-    throw error;
-  }
-  const position = /^\d+\n$/.test(text) ? Number(text) : Number.NaN;
-  if (Number.isSafeInteger(position)) return position;
-  throw new MillraceError("option-invalid", `the checkpoint file ${memory} holds no position`, {
-    remedy: "remove it to read from the start",
-  });
-}
+/** Bytes that come once, such as standard input's. */
+class StreamBytes implements ByteSource {
+  readonly #stream: NodeJS.ReadableStream;
+  readonly #chunks: AsyncIterator<Buffer | string>;
 
-/** Replaces a file's content: whoever reads it sees the old one or the new one. */
-async function writeWhole(path: string, text: string): Promise<void> {
-  const draft = `${path}.draft`;
-  const handle = await open(draft, "w");
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
+  constructor(stream: NodeJS.ReadableStream) {
+    this.#stream = stream;
+    this.#chunks = stream[Symbol.asyncIterator]();
   }
-  try {
-    await rename(draft, path);
-  } catch (error) {
-    await rm(draft, { force: true });
-    throw error;
+
+  async read(): Promise<Buffer | null> {
+    const { value, done } = await this.#chunks.next();
+    if (done === true) return null;
+    return typeof value === "string" ? Buffer.from(value) : value;
+  }
+
+  /** Lets the process end while the other side still holds the stream open. */
+  async close(): Promise<void> {
+    this.#stream.pause();
+    if ("unref" in this.#stream) (this.#stream as { unref(): void }).unref();
   }
 }
