@@ -4,6 +4,7 @@ import fc from "fast-check";
 import type { Operator } from "../component/operator.ts";
 import { OperatorBed } from "../testing/operator-bed.ts";
 import { filter } from "./filter.ts";
+import { map } from "./map.ts";
 import { reject } from "./reject.ts";
 
 const bedOf = (operator: Operator<never, unknown>) => new OperatorBed(operator);
@@ -74,4 +75,27 @@ test("property: each message goes on, or is filtered, in order and once", () => 
       });
     }),
   );
+});
+
+test("types: a predicate sees the type that flows in, and leaves it", () => {
+  const pipe = <A, B, C>(_first: Operator<A, B>, _second: Operator<B, C>) => {};
+  const orders = map<unknown, { amount: number }>(() => ({ amount: 1 }));
+  pipe(
+    orders,
+    filter((o) => o.amount > 1),
+  );
+  pipe(
+    orders,
+    // @ts-expect-error no such field
+    filter((o) => o.amout > 1),
+  );
+  pipe(
+    orders,
+    // @ts-expect-error no such field
+    reject((o) => o.amout < 0, "negative"),
+  );
+  const texts: Operator<string | number, string> = filter((value) => typeof value === "string");
+  // @ts-expect-error what is left may be a number
+  const wrong: Operator<string | number, string> = filter((value: string | number) => value !== 1);
+  assert.deepEqual([...texts.problems, ...wrong.problems], []);
 });

@@ -57,8 +57,10 @@ export const filterDefinition = defineOperator<FilterOptions>({
 
 /**
  * Lets through the messages that `keep` is true of; the others are acknowledged and counted as filtered. Give a
- * second parameter to see the whole message.
+ * second parameter to see the whole message. A type predicate narrows the type that flows on.
  */
+export function filter<T, Kept extends T>(keep: (value: T) => value is Kept): Operator<T, Kept>;
+export function filter<T>(keep: OfMessage<T, boolean>): Operator<T, T>;
 export function filter<T>(keep: OfMessage<T, boolean>): Operator<T, T> {
   return filterDefinition.place<T, T>({ keep: keep as OfMessage<never, boolean> });
 }

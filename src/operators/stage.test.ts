@@ -1,6 +1,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bufferCount, map as mapEach, mergeMap, type Observable, of, take, tap, throwError } from "rxjs";
+import fc from "fast-check";
+import {
+  bufferCount,
+  EMPTY,
+  map as mapEach,
+  merge,
+  mergeMap,
+  type Observable,
+  of,
+  Subject,
+  take,
+  tap,
+  throwError,
+} from "rxjs";
 import { OperatorBed } from "../testing/operator-bed.ts";
 import { type StageMessage, stage } from "./stage.ts";
 
@@ -50,7 +63,8 @@ test("an ended lane's message that comes out later goes nowhere", () => {
 test("whatever could lose an outcome stops the run", () => {
   const cases: [RegExp, (messages: Observable<StageMessage<number>>) => Observable<StageMessage<number>>][] =
     [
-      [/emitted one message twice/, (messages) => messages.pipe(mergeMap((m) => of(m, m.with(2))))],
+      [/message that had left/, (messages) => messages.pipe(mergeMap((m) => of(m, m.with(2))))],
+      [/message that had left/, (messages) => messages.pipe(tap((m) => m.drop()))],
       [/no message/, (messages) => messages.pipe(mapEach((m) => ({ ...m }) as StageMessage<number>))],
       [/completed before its input/, (messages) => messages.pipe(take(1))],
       [/failed: broken/, (messages) => messages.pipe(mergeMap(() => throwError(() => new Error("broken"))))],
@@ -66,4 +80,63 @@ test("whatever could lose an outcome stops the run", () => {
     bed.sendValues([1, 2]);
     assert.match(bed.failures[0]?.message ?? "", expected);
   }
+});
+
+test("property: whatever operators do with messages, each has one fate, and what comes out can be settled", () => {
+  /** What is done with a message: it goes on at once, later, or never, or is dropped, at once or later. */
+  const deed = fc.constantFrom("emit", "emit", "keep", "dropNow", "dropLater", "forget");
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.constantFrom("a", "b"), fc.array(deed, { minLength: 1, maxLength: 5 })), {
+        maxLength: 10,
+      }),
+      fc.integer({ min: 0, max: 10 }),
+      (chunks, revokeAfter) => {
+        const kept: StageMessage<string>[] = [];
+        const dropped: StageMessage<string>[] = [];
+        const forgotten: StageMessage<string>[] = [];
+        const late = new Subject<StageMessage<string>>();
+        const bed = bedOf<string, string>((messages) =>
+          merge(
+            late,
+            messages.pipe(
+              mergeMap((m) => {
+                if (m.value === "emit") return of(m);
+                if (m.value === "dropNow") m.drop();
+                if (m.value === "keep") kept.push(m);
+                if (m.value === "dropLater") dropped.push(m);
+                if (m.value === "forget") forgotten.push(m);
+                return EMPTY;
+              }),
+            ),
+          ),
+        );
+        let given = 0;
+        /** Messages of lane a below this position were returned. */
+        let returned = 0;
+        chunks.forEach(([lane, deeds], i) => {
+          bed.sendValues(deeds, lane);
+          if (lane === "a") given += deeds.length;
+          if (i !== revokeAfter) return;
+          returned = given;
+          bed.revoke("a");
+        });
+        const alive = (m: StageMessage<string>) => m.origin.target !== "a" || m.origin.position >= returned;
+        for (const m of kept) late.next(m.with("kept"));
+        for (const m of dropped) m.drop();
+        const out = bed.emitted();
+        assert.equal(out.filter(({ value }) => value === "kept").length, kept.filter(alive).length);
+        bed.deliver();
+        if (returned === 0) {
+          const count = (outcome: string) => [...bed.outcomes.values()].filter((o) => o === outcome).length;
+          const all = chunks.flatMap(([, deeds]) => deeds);
+          const done = (...deeds: string[]) => all.filter((one) => deeds.includes(one)).length;
+          assert.equal(count("delivered"), done("emit", "keep"));
+          assert.equal(count("filtered"), done("dropNow", "dropLater"));
+          assert.equal(bed.lane("a").inFlight + bed.lane("b").inFlight, forgotten.length);
+        }
+        assert.deepEqual(bed.failures, []);
+      },
+    ),
+  );
 });

@@ -34,8 +34,9 @@ export const stageDefinition = defineOperator<StageOptions>({
   guarantee:
     "Every message that comes out is one that came in, perhaps with another value; one that neither comes out nor is " +
     "dropped stays in flight, and is seen there. It costs a notification per message and operator, and order is what " +
-    "the operators make of it. A stage that waits for more messages than the source's credit waits for ever: " +
-    "credit cannot see into it. An error or an early end of the stream stops the run, and nothing is acknowledged.",
+    "the operators make of it. A flush does not reach into it, so what it keeps back must come out by itself: one " +
+    "that waits for more messages than the source's credit waits for ever, and a drain waits with it. Times in it " +
+    "are the machine's. An error or an early end of the stream stops the run, and nothing is acknowledged.",
   schema,
   examples: [
     {
@@ -81,7 +82,8 @@ export const stageDefinition = defineOperator<StageOptions>({
               return;
             }
             const chunk = message.takeChunk();
-            if (chunk === "again") fail("the stage emitted one message twice: each goes on once");
+            if (chunk === "again")
+              fail("the stage emitted a message that had left it: each goes on once or is dropped");
             else if (chunk !== undefined) subscriber.next(chunk);
           },
           error: (error) => fail(`the stage failed: ${messageOf(error)}`, error),
@@ -169,7 +171,7 @@ class Carried<T> implements StageMessage<T> {
     this.#chunk.settle(this.#index, Outcome.filtered);
   }
 
-  /** A chunk of this message alone; undefined when its lane has ended; "again" when it has left before. */
+  /** A chunk of this message alone; undefined when its lane has ended; "again" when it has left before, or was dropped. */
   takeChunk(): Chunk | "again" | undefined {
     if (this.#fate.over) return "again";
     this.#fate.over = true;
