@@ -11,7 +11,7 @@ import { settledBefore } from "./settled-before.ts";
 const refusalsAtStart = 3;
 const refusalsLater = 10;
 /** A connection that lived so long was a good one, and the next wait begins small again, ms. */
-const goodAfter = 1_000;
+const goodAfter = 250;
 
 /**
  * A connection that mends itself: one for everything in a run that consumes from a broker, one for everything
@@ -76,6 +76,11 @@ export class Link {
     await settledBefore(this.#context.clock, deadline, this.#running);
   }
 
+  /** There is a connection now. When one is lost, this is false before anyone hears of a lost channel's end. */
+  get isUp(): boolean {
+    return this.#connection !== undefined;
+  }
+
   /** Nobody uses it any more, and it will not come up again. */
   get over(): boolean {
     return this.#stop.signal.aborted;
@@ -114,6 +119,7 @@ export class Link {
         const since = clock.now();
         this.#up(connection);
         const error = await closed;
+        // Again, in case it was lost before it was shown.
         this.#down();
         if (signal.aborted) break;
         if (clock.now() - since >= goodAfter) this.#backoff.reset();
@@ -146,7 +152,10 @@ export class Link {
       tellClosed = resolve;
     });
     const connection = await this.#driver.connect(this.#broker, this.#role, this.#context, {
-      closed: tellClosed,
+      closed: (error) => {
+        this.#down();
+        tellClosed(error);
+      },
       blocked: (reason) => this.#setBlocked(reason),
       unblocked: () => this.#setBlocked(undefined),
     });

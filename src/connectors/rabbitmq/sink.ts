@@ -198,7 +198,8 @@ class RabbitmqSinkSession implements SinkSession {
         } catch (error) {
           if (signal.aborted) break;
           this.#note(error);
-          await this.#backoff.wait().catch(() => {});
+          // The link has waits of its own for a connection that was lost.
+          if (this.#setting.link.isUp) await this.#backoff.wait().catch(() => {});
         }
       }
     } catch (error) {

@@ -287,8 +287,9 @@ class RabbitmqSourceSession implements SourceSession {
     if (isInUse(error)) this.#tellOpen();
   }
 
+  /** The link has waits of its own for a connection that was lost. */
   async #pause(): Promise<void> {
-    await this.#backoff.wait().catch(() => {});
+    if (this.#setting.link.isUp) await this.#backoff.wait().catch(() => {});
     if (this.#context.signal.aborted) throw this.#context.signal.reason;
   }
 }
