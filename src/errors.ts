@@ -75,7 +75,6 @@ export const errorTable = {
   "access-refused": { class: "application", summary: "the broker refuses these credentials or this access" },
   "topology-unsafe": { class: "application", summary: "the topology could lose messages" },
   // The process cannot go on.
-  "node-too-old": { class: "system", summary: "this Node is too old" },
   "disk-failed": { class: "system", summary: "a file cannot be written" },
   "dead-letter-impossible": { class: "system", summary: "a message must be dead-lettered and cannot be" },
   "drain-timeout": { class: "system", summary: "the drain did not finish in time" },
@@ -83,7 +82,6 @@ export const errorTable = {
   internal: { class: "system", summary: "a mistake in Millrace itself" },
   // The other side is away.
   "connection-lost": { class: "network", summary: "the connection is down" },
-  "broker-busy": { class: "network", summary: "the broker cannot take the request now" },
 } as const satisfies Readonly<Record<string, ErrorEntry>>;
 
 export type ErrorCode = keyof typeof errorTable;
