@@ -30,6 +30,8 @@ export async function fill(
   topic: string,
   messages: Iterable<{ key?: string | null; value: string | Buffer | null; partition?: number }>,
 ): Promise<number> {
+  // A new topic is not everywhere at once: its leaders answer once they know of it.
+  await countOf(bootstrap, topic);
   const producer = quietKafka(bootstrap).producer({ allowAutoTopicCreation: false });
   await producer.connect();
   let part: { key?: string | null; value: string | Buffer | null; partition?: number }[] = [];
@@ -64,6 +66,7 @@ export async function countOf(bootstrap: string, topic: string): Promise<number>
 
 /** All that a topic holds now, in the order of each partition. */
 export async function readTopic(bootstrap: string, topic: string): Promise<LogRecord[]> {
+  await countOf(bootstrap, topic);
   const kafka = quietKafka(bootstrap);
   const admin = kafka.admin();
   await admin.connect();
