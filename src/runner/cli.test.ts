@@ -1,17 +1,21 @@
 /** The program as a person or a supervisor starts it: a process of its own, its output, its exit code. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { after, type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const bin = join(root, "bin/millrace.js");
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+
+/** Compiled code, kept from one start of the program to the next: half of the time of these tests. */
+const compiled = mkdtempSync(join(tmpdir(), "millrace-compiled-"));
+after(() => rmSync(compiled, { recursive: true, force: true }));
 
 /** A run of the program still going after so long is ended, and its test fails. */
 const deadline = 60_000;
@@ -26,7 +30,7 @@ class Program {
   constructor(args: readonly string[], cwd: string, env: Record<string, string> = {}) {
     this.child = spawn(process.execPath, [bin, ...args], {
       cwd,
-      env: { ...process.env, NODE_TEST_CONTEXT: undefined, ...env },
+      env: { ...process.env, NODE_TEST_CONTEXT: undefined, NODE_COMPILE_CACHE: compiled, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.child.stdout!.setEncoding("utf8").on("data", (text: string) => {
@@ -161,6 +165,22 @@ async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
 test("the program is executable by itself", () => {
   assert.equal(statSync(bin).mode & 0o111, 0o111);
   assert.match(readFileSync(bin, "utf8"), /^#!\/usr\/bin\/env node\n/);
+});
+
+test("a Node that is too old is told so and exits 78", async () => {
+  const startedBy = (version: string) => {
+    const pretend = `Object.defineProperty(process, "versions", { value: { node: "${version}" } })`;
+    const args = ["--import", `data:text/javascript,${encodeURIComponent(pretend)}`, bin, "--version"];
+    return spawnSync(process.execPath, args, { encoding: "utf8" });
+  };
+  for (const old of ["12.22.12", "20.20.2", "22.21.0", "23.11.0", "24.5.0"]) {
+    const { status, stdout, stderr } = startedBy(old);
+    assert.deepEqual([status, stdout], [78, ""], old);
+    assert.match(stderr, /^millrace needs Node 22 from 22\.22 on, or 24\.6 and newer; this is /);
+  }
+  for (const supported of ["22.22.0", "24.6.0", "25.0.0"]) {
+    assert.equal(startedBy(supported).stdout, `${version}\n`, supported);
+  }
 });
 
 test("version, help, and an exit code 2 with what is near for what is unknown", async (t) => {
@@ -341,7 +361,7 @@ test("check opens no socket; with --connect it says what cannot be reached", asy
   assert.deepEqual(connections, []);
   const online = await run(["check", "pass.ts", "--connect"]);
   assert.equal(online.code, 78, online.stdout);
-  assert.match(online.stdout, new RegExp(`kafka at 127\\.0\\.0\\.1:${address.port}: `));
+  assert.match(online.stdout, new RegExp(`kafka at 127\\.0\\.0\\.1:${address.port} cannot be asked: `));
   assert.doesNotMatch(online.stdout, /^ok/m);
   assert.notDeepEqual(connections, []);
 });
@@ -449,8 +469,10 @@ async function startStuck(t: TestContext, args: readonly string[]) {
 
 test("a drain that does not finish in time exits 1 and acknowledges nothing of it", async (t) => {
   const program = await startStuck(t, ["--drain", "300ms"]);
+  const asked = performance.now();
   program.kill("SIGTERM");
   assert.deepEqual(await program.ended, { code: 1, signal: null });
+  assert.ok(performance.now() - asked < 15_000, "the default of 30 s was waited for");
   const error = program.logs().find(({ level }) => level === "error");
   assert.equal(error?.code, "drain-timeout");
   assert.match(String(error?.msg), /3 messages still in flight/);
@@ -466,6 +488,27 @@ test("a second signal exits at once with 1, the table still last", async (t) => 
   assert.deepEqual(await program.ended, { code: 1, signal: null });
   assert.match(program.stdout, /^stuck: draining\n/);
   assert.ok(program.stdout.endsWith("\naccepted 3 = in flight 3\n"), program.stdout);
+});
+
+test("a run that fails exits 1, drains the others, and still has its table", async (t) => {
+  const { start, write } = desk(t);
+  write("strict.ts", topology("strict", "", "a.").replace(/ {2}t\.deadLetters.*\n/, ""));
+  write("other.ts", topology("other", "", "b."));
+  write("bad.ndjson", "{}\nnot json\n");
+  write("good.ndjson", "{}\n");
+  const program = start([
+    ...["run", "other.ts", "strict.ts", "--embedded"],
+    ...["--feed", "a.in=bad.ndjson", "--feed", "b.in=good.ndjson"],
+  ]);
+  assert.deepEqual(await program.ended, { code: 1, signal: null });
+  const error = program.logs().find(({ level }) => level === "error");
+  assert.deepEqual(
+    [error?.topology, error?.how, error?.code],
+    ["strict", "failed", "dead-letter-impossible"],
+  );
+  const [other, strict] = program.stdout.split("\n\n");
+  assert.match(other!, /^other: done\n.*\naccepted (0 = 0|1 = delivered 1)$/s);
+  assert.match(strict!, /^strict: failed\n.*\naccepted \d = [^\n]*\n$/s);
 });
 
 test("several topologies run together: one may feed another, each has its table", async (t) => {

@@ -28,6 +28,7 @@ test("--feed splits at the first =", () => {
 
 test("lines are taken as they are, without their ends, a byte order mark, and empty ones", async () => {
   assert.deepEqual(await lines("\ufeffa\r\n\n  b \nc"), ["a", "  b ", "c"]);
+  assert.deepEqual(await lines("a\n\ufeffb"), ["a", Buffer.from("\ufeffb").toString("latin1")]);
   assert.deepEqual(await lines("a\n"), ["a"]);
   assert.deepEqual(await lines(""), []);
   assert.deepEqual(await lines(Buffer.from([0xff, 0x0a, 0x80])), ["\xff", "\x80"]);

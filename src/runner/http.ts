@@ -50,7 +50,7 @@ export async function openHttp(address: HttpAddress, view: HttpView): Promise<Ht
     { maxHeaderSize: 8_192, headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 5_000 },
     (request, response) => {
       answer(request, response, address.host, view).catch((error) => {
-        if (!response.headersSent) reply(response, request, 500, "text/plain", `${messageOf(error)}\n`);
+        if (!response.headersSent) reply(response, 500, "text/plain", `${messageOf(error)}\n`);
         else response.destroy();
       });
     },
@@ -91,7 +91,7 @@ async function answer(
   ownHost: string,
   view: HttpView,
 ): Promise<void> {
-  const text = (status: number, body: string) => reply(response, request, status, "text/plain", `${body}\n`);
+  const text = (status: number, body: string) => reply(response, status, "text/plain", `${body}\n`);
   // A page on the web can send its visitor's browser to a loopback address under a name of its own.
   if (!isOwnHost(request.headers.host, ownHost)) {
     return text(403, "this Host is not served here: use localhost or the address given to --http");
@@ -109,7 +109,7 @@ async function answer(
     return text(413, "a request here has no body");
   }
   const { status, type, body } = await page(view);
-  reply(response, request, status, type, body);
+  reply(response, status, type, body);
 }
 
 interface Page {
@@ -165,13 +165,7 @@ export function isOwnHost(header: string | undefined, ownHost: string): boolean 
   return wildcards.includes(ownHost) && isIP(name) !== 0;
 }
 
-function reply(
-  response: ServerResponse,
-  request: IncomingMessage,
-  status: number,
-  type: string,
-  body: string,
-): void {
+function reply(response: ServerResponse, status: number, type: string, body: string): void {
   const content = Buffer.from(body);
   response.writeHead(status, {
     "Content-Type": type.includes("charset") ? type : `${type}; charset=utf-8`,
@@ -182,5 +176,6 @@ function reply(
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
   });
-  response.end(request.method === "HEAD" ? undefined : content);
+  // Node leaves the body out of an answer to HEAD.
+  response.end(content);
 }

@@ -4,6 +4,7 @@ import type { Connection } from "../component/connection.ts";
 import type { Context, Logger } from "../component/context.ts";
 import { PooledWork, systemClock, systemRandom } from "../component/system.ts";
 import { type MillraceError, messageOf } from "../errors.ts";
+import { start } from "../runtime/run.ts";
 import type { Plan } from "../topology/plan.ts";
 import { formatLocation, formatProblems, type Problem } from "../topology/problem.ts";
 import { dump } from "./dump.ts";
@@ -180,14 +181,18 @@ class RunCommand {
 
   async #runAll(): Promise<ExitCode> {
     const { drain, untilIdle } = this.#options;
-    const runs = new Runs(this.#plans, {
-      clock: this.#clock,
-      random: systemRandom,
-      work: this.#work,
-      logger: this.#logger,
-      drainTimeout: drain,
-      ...(this.#embedded === undefined ? {} : { embedded: this.#embedded }),
-    });
+    const runs = new Runs(
+      this.#plans.map((plan) =>
+        start(plan, {
+          clock: this.#clock,
+          random: systemRandom,
+          work: this.#work,
+          logger: this.#logger,
+          drainTimeout: drain,
+          ...(this.#embedded === undefined ? {} : { embedded: this.#embedded }),
+        }),
+      ),
+    );
     this.#runs = runs;
     this.#phase = "running";
     if (this.#terminal !== undefined) {

@@ -1,6 +1,5 @@
-import { type Run, type RunOptions, start } from "../runtime/run.ts";
+import type { Run } from "../runtime/run.ts";
 import type { RunResult, RunStatus } from "../runtime/status.ts";
-import type { Plan } from "../topology/plan.ts";
 
 /** How one topology ended. */
 export interface Ending {
@@ -12,11 +11,11 @@ export interface Ending {
 export class Runs {
   readonly #runs: readonly Run[];
   readonly #results = new Map<Run, RunResult>();
-  /** How each ended, in the order of the plans. */
+  /** How each ended, in the order given. */
   readonly finished: Promise<readonly Ending[]>;
 
-  constructor(plans: readonly Plan[], options: RunOptions) {
-    this.#runs = plans.map((plan) => start(plan, options));
+  constructor(runs: readonly Run[]) {
+    this.#runs = runs;
     for (const run of this.#runs) {
       // What kept it from starting is its result as well.
       run.started.catch(() => {});
