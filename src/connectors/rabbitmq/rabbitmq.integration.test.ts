@@ -582,15 +582,22 @@ test("a broker of one's own", needs("own rabbitmq"), async (t) => {
         await run.started;
         await until("some went through", () => run.status().conservation.delivered > 500);
         await fault();
-        await until("it is told", () => !run.status().ready);
-        assert.match(run.status().sources[0]!.reason!, /connection lost|cannot connect/);
+        await until("it is told", () =>
+          /connection lost|cannot connect/.test(run.status().sources[0]!.reason ?? ""),
+        );
         await broker.restart();
         await until("it is back", () => run.status().ready, 60_000);
         await run.untilIdle();
         const again = await look(t);
         assert.equal((await again.channel.checkQueue(from)).consumerCount, 1);
+        const { stdout } = await broker.ctl("list_consumers", "-q", "queue_name", "prefetch_count");
+        assert.deepEqual(
+          stdout.split("\n").filter((line) => line.startsWith(from)),
+          [`${from}\t300`],
+        );
         assert.deepEqual(await run.drain(), { how: "done" });
         assert.equal(new Set(await again.take(to)).size, 10_000);
+        assert.equal((await again.channel.checkQueue(from)).messageCount, 0);
       },
     );
   }
