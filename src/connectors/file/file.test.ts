@@ -307,7 +307,7 @@ test("what is missing, or is no file, is told by check and at the start", async 
   assert.equal(unmet?.requirement, requirement);
   assert.match(unmet.problem, /"none" cannot be read/);
   await assert.rejects(copy(root, { path: "none" }).started, code("target-missing"));
-  assert.equal(spawnSync("mkfifo", [join(root, "pipe")]).status, 0);
+  assert.equal(spawnSync("sh", ["-c", 'mkfifo "$0"', join(root, "pipe")]).status, 0);
   await assert.rejects(copy(root, { path: "pipe" }).started, /no regular file/);
   writeFileSync(join(root, "in"), "x\n");
   await assert.rejects(copy(root, { path: "in" }, { path: "pipe" }).started, /no regular file/);
