@@ -14,6 +14,8 @@ export interface MeetOptions {
   readonly wait: boolean;
   /** The context of a connection. */
   contextFor(connection: Connection): Context;
+  /** Told before each further attempt why it is needed. */
+  onWait?(reason: string): void;
 }
 
 /** Sees to it that all a plan needs is there; returns what is not. Rejects when a broker refuses or cannot be asked. */
@@ -31,7 +33,7 @@ export async function meetRequirements(
 async function meet(
   connection: Connection,
   requirements: readonly Requirement[],
-  { create, wait, contextFor }: MeetOptions,
+  { create, wait, contextFor, onWait }: MeetOptions,
 ): Promise<readonly Unmet[]> {
   const context = contextFor(connection);
   const { logger } = context;
@@ -51,10 +53,9 @@ async function meet(
           ? wait
           : failure.code === "access-refused" && backoff.attempts + 1 < accessAttempts;
       if (!again || context.signal.aborted) throw error;
-      logger.warn(
-        { node: context.node, attempt: backoff.attempts + 1, code: failure?.code },
-        tellFailure(connection, error),
-      );
+      const reason = tellFailure(connection, error);
+      onWait?.(reason);
+      logger.warn({ node: context.node, attempt: backoff.attempts + 1, code: failure?.code }, reason);
       await backoff.wait();
     }
   }

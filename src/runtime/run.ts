@@ -144,15 +144,17 @@ class PlanRun implements Run {
     const sinks = this.#plan.nodes
       .filter((node) => node.kind === "sink")
       .map((node) => this.#sinkReport(node));
+    const letters = this.#plan.deadLetters?.sink;
+    const deadLetters = letters === undefined ? [] : [this.#readiness(letters, letters.name)];
     return {
       topology: this.#plan.name,
       mode: this.#mode,
       startedAt: this.#startedAt,
-      ready:
-        this.#mode === "running" && sources.every(({ ready }) => ready) && sinks.every(({ ready }) => ready),
+      ready: this.#mode === "running" && [...sources, ...sinks, ...deadLetters].every(({ ready }) => ready),
       conservation: total(sources.map(({ conservation }) => conservation)),
       sources,
       sinks,
+      ...(deadLetters[0] === undefined ? {} : { deadLetters: deadLetters[0] }),
       lastErrors: this.#lastErrors(),
       counters: Object.fromEntries([...this.#counters].sort(([a], [b]) => (a < b ? -1 : 1))),
     };
@@ -401,14 +403,20 @@ class PlanRun implements Run {
     };
   }
 
-  #sinkReport(node: PlanNode & { kind: "sink" }): SinkReport {
-    const status = this.#sinkSessions.get(node.sink)?.status();
-    const stage = this.#pipeline?.sinks.find((sink) => sink.node === node)?.stage;
+  #readiness(sink: Sink, name: string): Pick<SinkReport, "name" | "type" | "ready" | "reason"> {
+    const status = this.#sinkSessions.get(sink)?.status();
     return {
-      name: node.name,
-      type: node.sink.type,
+      name,
+      type: sink.type,
       ready: status?.ready ?? false,
       reason: status === undefined ? "connecting" : status.reason,
+    };
+  }
+
+  #sinkReport(node: PlanNode & { kind: "sink" }): SinkReport {
+    const stage = this.#pipeline?.sinks.find((sink) => sink.node === node)?.stage;
+    return {
+      ...this.#readiness(node.sink, node.name),
       written: stage?.written ?? 0,
       writing: stage?.writing ?? 0,
       batches: stage?.batches ?? 0,

@@ -50,6 +50,8 @@ export interface RunStatus {
   readonly conservation: Conservation;
   readonly sources: readonly SourceReport[];
   readonly sinks: readonly SinkReport[];
+  /** Where rejected messages go, if the topology says so: while it is not ready, they wait unacknowledged. */
+  readonly deadLetters?: Pick<SinkReport, "name" | "type" | "ready" | "reason">;
   /** Newest first, at most five. */
   readonly lastErrors: readonly { readonly message: string; readonly at: number; readonly node: string }[];
   /** Counters of the components by name: retries, reconnects, evictions. */
