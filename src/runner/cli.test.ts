@@ -276,6 +276,7 @@ test("with --json standard output is one object, whatever the end", async (t) =>
   const wrong = await run([...args, "--feed", "inn=in.ndjson"]);
   assert.equal(wrong.code, 2);
   assert.equal(JSON.parse(wrong.stdout).exitCode, 2);
+  assert.equal(JSON.parse(wrong.stdout).problems[0].code, "usage");
   assert.match(JSON.parse(wrong.stdout).problems[0].message, /did you mean "in"\?/);
   write("broken.ts", "export default 1;");
   const broken = await run(["run", "broken.ts", "--json"]);
@@ -421,7 +422,9 @@ test("SIGINT stops a run that waits for its broker", async (t) => {
   const program = start(["run", "pass.ts", "--http", "127.0.0.1:0"]);
   const [, url] = await program.says(/"url":"([^"]+)"/);
   await program.says(/"level":"warn".*cannot be asked/);
-  assert.deepEqual(await ask(url!, "/readyz"), { status: 503, body: "not ready\npreparing\n" });
+  const { status, body } = await ask(url!, "/readyz");
+  assert.equal(status, 503);
+  assert.match(body, /^not ready\npreparing\nkafka at 127\.0\.0\.1:\d+ cannot be asked: /);
   program.kill("SIGINT");
   assert.deepEqual(await program.ended, { code: 0, signal: null });
 });
@@ -558,6 +561,32 @@ test("--log-level silences, and nothing of the environment is printed", async (t
   assert.equal(thrown.code, 78);
   assert.match(thrown.stderr, /amqp:\/\/\*\*\*@host/);
   assert.doesNotMatch(thrown.stderr + thrown.stdout, /canary/);
+});
+
+test("from standard input to standard output: ends with the input, and the table is on standard error", async (t) => {
+  const { folder, write } = desk(t);
+  write(
+    "pipe.ts",
+    `import { topology, stdin, stdout, decode } from "millrace";
+export default topology("pipe", (t) => {
+  t.from(stdin()).pipe(decode("json")).to(stdout());
+});
+`,
+  );
+  const piped = (...args: string[]) =>
+    spawnSync(process.execPath, [bin, "run", "pipe.ts", ...args], {
+      cwd: folder,
+      input: '{"a":1}\n2',
+      encoding: "utf8",
+      timeout: deadline,
+    });
+  const { status, stdout, stderr } = piped();
+  assert.equal(status, 0, stderr);
+  assert.equal(stdout, '{"a":1}\n2\n');
+  assert.ok(stderr.endsWith("\naccepted 2 = delivered 2\n"), stderr);
+  const json = piped("--json");
+  assert.deepEqual([json.status, json.stdout], [2, ""]);
+  assert.match(json.stderr, /--json: the topology writes to standard output itself/);
 });
 
 test("code that ends the process, or waits for ever, does not pass for done", async (t) => {

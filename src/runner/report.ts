@@ -1,16 +1,22 @@
 import { type ErrorCode, MillraceError, messageOf } from "../errors.ts";
 import type { RunResult, RunStatus } from "../runtime/status.ts";
-import type { Problem } from "../topology/problem.ts";
 import type { ExitCode } from "./exit-code.ts";
 import { conservationTable } from "./table.ts";
 import { totalStatus } from "./total-status.ts";
+
+export interface ReportedProblem {
+  /** From the table in errors.ts, or "usage" for wrong arguments. */
+  readonly code: ErrorCode | "usage";
+  readonly message: string;
+  readonly remedy: string;
+}
 
 /** Everything that a run of the process has to say at its end. */
 export interface Report {
   readonly exitCode: ExitCode;
   readonly runs: readonly { readonly status: RunStatus; readonly result: RunResult | undefined }[];
   /** Why nothing, or not everything, ran. */
-  readonly problems: readonly Pick<Problem, "code" | "message" | "remedy">[];
+  readonly problems: readonly ReportedProblem[];
 }
 
 /** The conservation tables, an empty line between two; empty when nothing ran. */

@@ -6,7 +6,7 @@ import { PooledWork, systemClock, systemRandom } from "../component/system.ts";
 import { type MillraceError, messageOf } from "../errors.ts";
 import { start } from "../runtime/run.ts";
 import type { Plan } from "../topology/plan.ts";
-import { formatLocation, formatProblems, type Problem } from "../topology/problem.ts";
+import { formatLocation, formatProblems } from "../topology/problem.ts";
 import { dump } from "./dump.ts";
 import { RunEmbeddedBrokers } from "./embedded-brokers.ts";
 import { embeddedTargets, findTarget, realBrokers } from "./embedded-targets.ts";
@@ -16,7 +16,7 @@ import { type HttpAddress, type HttpEndpoint, openHttp } from "./http.ts";
 import { loadTopologies } from "./loading.ts";
 import { createLogger, type LogLevel } from "./logger.ts";
 import { Progress } from "./progress.ts";
-import { describeError, type Report, reportJson, reportTables } from "./report.ts";
+import { describeError, type Report, type ReportedProblem, reportJson, reportTables } from "./report.ts";
 import { meetRequirements } from "./requirements.ts";
 import { Runs } from "./runs.ts";
 import { listenToProcess } from "./signals.ts";
@@ -57,7 +57,9 @@ class RunCommand {
   readonly #embedded: RunEmbeddedBrokers | undefined;
   /** Aborted by the first signal: ends preparations. */
   readonly #stopping = new AbortController();
-  readonly #problems: Pick<Problem, "code" | "message" | "remedy">[] = [];
+  readonly #problems: ReportedProblem[] = [];
+  /** Why a broker is waited for before the run. */
+  #awaiting: string | undefined;
   #plans: readonly Plan[] = [];
   #phase: "loading" | "preparing" | "running" | "reporting" = "loading";
   #runs: Runs | undefined;
@@ -140,7 +142,14 @@ class RunCommand {
     // Every target is looked up before anything is made or published.
     for (const one of feeds) this.#targetOf(one);
     const unmet = await this.#unlessStopped(
-      meetRequirements(this.#plans, { create, wait: true, contextFor }),
+      meetRequirements(this.#plans, {
+        create,
+        wait: true,
+        contextFor,
+        onWait: (reason) => {
+          this.#awaiting = reason;
+        },
+      }),
     );
     for (const { requirement, problem, remedy } of unmet) {
       this.#say(`${requirement.at}: ${problem}; ${remedy}\n`);
@@ -198,9 +207,12 @@ class RunCommand {
     if (this.#terminal !== undefined) {
       this.#progress = new Progress(this.#terminal, this.#clock, () => runs.statuses());
     }
-    if (untilIdle) runs.untilIdle().then(() => runs.drain());
+    // A run waits for input even when nothing else keeps the process alive.
+    const alive = setInterval(() => {}, 2 ** 30);
+    if (untilIdle || this.#allEnd()) runs.untilIdle().then(() => runs.drain());
     else runs.failTogether();
     const endings = await runs.finished;
+    clearInterval(alive);
     this.#progress?.stop();
     this.#dump();
     for (const { status, result } of endings) {
@@ -290,23 +302,31 @@ class RunCommand {
   }
 
   #unready(): readonly string[] {
-    if (this.#phase !== "running") return [this.#phase];
-    return (this.#runs?.statuses() ?? []).flatMap(({ topology, mode, ready, sources, sinks }) => {
-      if (ready) return [];
-      const parts = [...sources, ...sinks]
-        .filter((part) => !part.ready)
-        .map(({ name, reason }) => `${topology}: ${name}: ${reason ?? "not ready"}`);
-      return [`${topology}: ${mode}`, ...parts];
-    });
+    if (this.#phase !== "running") return [this.#phase, this.#awaiting ?? []].flat();
+    return (this.#runs?.statuses() ?? []).flatMap(
+      ({ topology, mode, ready, sources, sinks, deadLetters }) => {
+        if (ready) return [];
+        const parts = [...sources, ...sinks, ...(deadLetters === undefined ? [] : [deadLetters])]
+          .filter((part) => !part.ready)
+          .map(({ name, reason }) => `${topology}: ${name}: ${reason ?? "not ready"}`);
+        return [`${topology}: ${mode}`, ...parts];
+      },
+    );
+  }
+
+  /** Every input has an end: there is nothing to wait for beyond it. */
+  #allEnd(): boolean {
+    return this.#plans.every(({ nodes }) =>
+      nodes.every((node) => node.kind !== "source" || node.source.capabilities.ends === true),
+    );
   }
 
   /** A topology that writes its messages to standard output leaves no room there for a table. */
   #writesToStdout(): boolean {
-    return this.#plans.some(({ nodes, deadLetters }) =>
-      [...nodes.map((node) => (node.kind === "sink" ? node.sink : undefined)), deadLetters?.sink].some(
-        (sink) => sink?.type === "stdout",
-      ),
-    );
+    return this.#plans.some(({ nodes, deadLetters }) => {
+      const sinks = nodes.flatMap((node) => (node.kind === "sink" ? [node.sink, node.audit] : []));
+      return [...sinks, deadLetters?.sink].some((sink) => sink?.type === "stdout");
+    });
   }
 
   async #unlessStopped<T>(work: Promise<T>): Promise<T> {

@@ -15,7 +15,7 @@ export function totalStatus(statuses: readonly RunStatus[]): RunStatus {
   return {
     topology: statuses.map(({ topology }) => topology).join(", "),
     mode: modes[worst] ?? "starting",
-    startedAt: Math.min(...statuses.map(({ startedAt }) => startedAt)),
+    startedAt: statuses.length === 0 ? 0 : Math.min(...statuses.map(({ startedAt }) => startedAt)),
     ready: statuses.length > 0 && statuses.every(({ ready }) => ready),
     conservation: totalConservation(statuses.map(({ conservation }) => conservation)),
     sources: statuses.flatMap(({ sources }) => sources),
