@@ -350,7 +350,8 @@ function readUrl(options: RabbitmqOptions, problems: OptionProblem[]): Broker | 
       password: named ? decodeURIComponent(url.password) : "guest",
       external: options.auth === "external",
       tls: secure ? (options.tls ?? {}) : undefined,
-      heartbeat: Math.ceil(milliseconds(options.heartbeat, 20_000) / 1000),
+      // AMQP has 16 bits for it.
+      heartbeat: Math.min(65_535, Math.ceil(milliseconds(options.heartbeat, 20_000) / 1000)),
       connectTimeout: milliseconds(options.connectTimeout, 10_000),
       address: `${url.hostname}:${port}/${encodeURIComponent(vhost).replaceAll("%2F", "%2f")}`,
     };
