@@ -73,6 +73,8 @@ export interface KafkaOptions {
   readonly brokers?: 1 | 3;
   /** Server properties on top of ours. */
   readonly properties?: Readonly<Record<string, string>>;
+  /** One more listener, where this user must log in with SASL PLAIN: {@link KafkaCluster.saslBootstrap}. */
+  readonly sasl?: { readonly username: string; readonly password: string };
 }
 
 /** A cluster of ours, whose brokers may be stopped, killed and frozen. A broker's number counts from 0. */
@@ -84,6 +86,12 @@ export class KafkaCluster extends Kafka {
     super(nodes.map((node) => node.address).join(","));
     this.#home = home;
     this.#nodes = nodes;
+  }
+
+  /** Addresses of the listener that asks for a password; undefined without the option `sasl`. */
+  get saslBootstrap(): string | undefined {
+    const addresses = this.#nodes.flatMap((node) => node.saslAddress ?? []);
+    return addresses.length === 0 ? undefined : addresses.join(",");
   }
 
   /** Starts a broker that was killed; one that runs is first stopped in good order. Same port, same data. */
@@ -157,12 +165,13 @@ export class KafkaCluster extends Kafka {
 
 interface Node {
   readonly address: string;
+  readonly saslAddress: string | undefined;
   readonly server: Server;
 }
 
 /** Starts a cluster in KRaft mode on free loopback ports. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
-  const { brokers = 1, properties = {} } = options;
+  const { brokers = 1, properties = {}, sasl } = options;
   const jars = join(await kafkaJars(), "*");
   const home = new Home("kafka");
   try {
@@ -175,7 +184,10 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
         const [port, controllerPort] = ports[index]!;
         const file = join(home.path, `kafka-${id}.properties`);
         const data = join(home.path, `data-${id}`);
-        const all = { ...settings({ id, port, controllerPort, voters, data, brokers }), ...properties };
+        const plain = settings({ id, port, controllerPort, voters, data, brokers });
+        const saslAddress = sasl === undefined ? undefined : `127.0.0.1:${await freePort()}`;
+        const secured = saslAddress === undefined ? plain : withSasl(plain, saslAddress, sasl!);
+        const all = { ...secured, ...properties };
         writeFileSync(
           file,
           Object.entries(all)
@@ -198,7 +210,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
           args: [...serverJvm, "-cp", jars, "kafka.Kafka", file],
           env: process.env,
         });
-        return { address: `127.0.0.1:${port}`, server };
+        return { address: `127.0.0.1:${port}`, saslAddress, server };
       }),
     );
     const cluster = new KafkaCluster(home, nodes);
@@ -254,6 +266,23 @@ function settings({ id, port, controllerPort, voters, data, brokers }: NodeSetti
     "broker.heartbeat.interval.ms": "1000",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
+  };
+}
+
+/** The same with a listener more, on which one user may log in. */
+function withSasl(
+  plain: Record<string, string>,
+  address: string,
+  { username, password }: { readonly username: string; readonly password: string },
+): Record<string, string> {
+  const login = "org.apache.kafka.common.security.plain.PlainLoginModule";
+  return {
+    ...plain,
+    listeners: `${plain.listeners},SASL://${address}`,
+    "advertised.listeners": `${plain["advertised.listeners"]},SASL://${address}`,
+    "listener.security.protocol.map": `${plain["listener.security.protocol.map"]},SASL:SASL_PLAINTEXT`,
+    "sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.sasl.plain.sasl.jaas.config": `${login} required user_${username}="${password}";`,
   };
 }
 
