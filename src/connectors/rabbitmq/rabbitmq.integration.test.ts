@@ -3,10 +3,16 @@
  * direction, the broker killed, frozen and out of memory, queues deleted, credentials refused.
  */
 import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, connect as dial, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type ChannelModel, type ConfirmChannel, connect } from "amqplib";
 import { freshName, needs, ownRabbitmq, sharedRabbitmq } from "../../../test/brokers/index.ts";
+import { freePort } from "../../../test/brokers/port.ts";
+import { findProgram } from "../../../test/brokers/program.ts";
+import { run } from "../../../test/brokers/run.ts";
 import { until } from "../../../test/brokers/until.ts";
 import type { LogFields, Logger } from "../../component/context.ts";
 import { PooledWork, systemClock, systemRandom } from "../../component/system.ts";
@@ -671,3 +677,68 @@ test("a broker of one's own", needs("own rabbitmq"), async (t) => {
     await broker.restart();
   });
 });
+
+const openssl = findProgram("openssl");
+
+test(
+  "amqps: the broker's certificate is checked, and named when it is not accepted",
+  openssl === undefined ? { skip: "needs openssl, which is not installed" } : needs("own rabbitmq"),
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), "millrace-tls-"));
+    t.after(() => rmSync(folder, { recursive: true }));
+    const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+    const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+    await run(openssl!, [
+      "req",
+      "-x509",
+      "-newkey",
+      "rsa:2048",
+      "-nodes",
+      "-days",
+      "2",
+      ...subject,
+      "-keyout",
+      key,
+      "-out",
+      cert,
+    ]);
+    const port = await freePort();
+    await ownRabbitmq(t, {
+      settings: {
+        "listeners.ssl.default": `127.0.0.1:${port}`,
+        "ssl_options.cacertfile": cert,
+        "ssl_options.certfile": cert,
+        "ssl_options.keyfile": key,
+      },
+    });
+    const url = `amqps://guest:guest@127.0.0.1:${port}`;
+    const asked = (tls: RabbitmqOptions["tls"], auth?: "external") => {
+      const context = { ...testContext(), clock: systemClock };
+      const options: RabbitmqOptions = {
+        url,
+        ...(tls === undefined ? {} : { tls }),
+        ...(auth === undefined ? {} : { auth }),
+      };
+      const broker = rabbitmq(options);
+      assert.deepEqual(broker.problems, []);
+      return { context, answer: broker.verify(context, []) };
+    };
+    assert.deepEqual(await asked({ ca: cert }).answer, []);
+    assert.deepEqual(await asked({ ca: readFileSync(cert, "utf8") }).answer, []);
+    await assert.rejects(asked(undefined).answer, (error) => {
+      assert.ok(error instanceof MillraceError);
+      assert.equal(error.code, "access-refused");
+      assert.match(error.message, /the broker's certificate is not accepted/);
+      return true;
+    });
+    await assert.rejects(asked({ ca: cert, servername: "elsewhere" }).answer, { code: "access-refused" });
+    const { context, answer } = asked({ insecureSkipVerify: true });
+    assert.deepEqual(await answer, []);
+    assert.match(context.logged.join(), /certificate is not checked/);
+    // Without the plugin for it, the broker does not offer to know us by our certificate.
+    await assert.rejects(
+      asked({ ca: cert, cert, key }, "external").answer,
+      /SASL mechanism EXTERNAL is not provided/,
+    );
+  },
+);
