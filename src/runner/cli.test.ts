@@ -306,6 +306,19 @@ test("feeding and dumping are for embedded brokers and for what the topology kno
   assert.ok(!existsSync(join(folder, "out")), "a refused dump leaves no folder behind");
 });
 
+test("a dump that cannot be written fails the run, also one that was told to stop", async (t) => {
+  const { start, write, folder } = desk(t);
+  write("pass.ts", topology());
+  const program = start(["run", "pass.ts", "--embedded", "--dump", "out"]);
+  await program.says(/partitions assigned/);
+  rmSync(join(folder, "out"), { recursive: true });
+  write("out", "a file where the folder was");
+  program.kill("SIGTERM");
+  assert.deepEqual(await program.ended, { code: 1, signal: null });
+  assert.match(program.stderr, /EEXIST|ENOTDIR/);
+  assert.ok(program.stdout.endsWith("\naccepted 0 = 0\n"), program.stdout);
+});
+
 test("check says ok, or every mistake with its line, and exits 78", async (t) => {
   const { run, write } = desk(t);
   write("pass.ts", topology());

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import type { Connection } from "../component/connection.ts";
 import type { Context, Logger } from "../component/context.ts";
 import { PooledWork, systemClock, systemRandom } from "../component/system.ts";
-import { type MillraceError, messageOf } from "../errors.ts";
+import { messageOf } from "../errors.ts";
 import { start } from "../runtime/run.ts";
 import type { Plan } from "../topology/plan.ts";
 import { formatLocation, formatProblems } from "../topology/problem.ts";
@@ -89,7 +89,9 @@ class RunCommand {
       if (!(await this.#prepare())) return await this.#report(ExitCode.configuration);
       code = this.#stopping.signal.aborted ? ExitCode.done : await this.#runAll();
     } catch (error) {
-      code = this.#stopping.signal.aborted && !this.#crashed ? ExitCode.done : this.#refuse(error);
+      // Being told to stop before the run is no failure; anything else is, whenever it comes.
+      const stopped = error === this.#stopping.signal.reason && !this.#crashed;
+      code = stopped ? ExitCode.done : this.#refuse(error);
     }
     await http?.close();
     return this.#report(code);
@@ -273,15 +275,8 @@ class RunCommand {
 
   #refuse(error: unknown): ExitCode {
     this.#progress?.stop();
-    const {
-      code = "internal",
-      message,
-      remedy = "",
-    } = describeError(error) as {
-      code?: MillraceError["code"];
-      message: string;
-      remedy?: string;
-    };
+    const other = error instanceof UsageError ? "usage" : "internal";
+    const { code = other, message, remedy = "" } = describeError(error);
     this.#problems.push({ code, message, remedy });
     this.#say(`${message}${remedy === "" ? "" : `; ${remedy}`}\n`);
     return exitCodeOfError(error);
