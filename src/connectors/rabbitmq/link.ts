@@ -63,7 +63,7 @@ export class Link {
     return this.#blocked;
   }
 
-  /** Every acquire is followed by one {@link release}. */
+  /** Every acquire is followed by exactly one {@link release}. */
   acquire(): void {
     this.#users++;
     this.#running ??= this.#run();

@@ -46,7 +46,7 @@ function begin({ count, connection, prepare, ...options }: Given = {}) {
   const setting = { link, declarations, address: settings!.address, creates: false };
   const opening = openRabbitmqSource(bed.context, setting, sourceOptions);
   opening.catch(() => {});
-  return { context, clock, broker, bed, opening, fed };
+  return { context, clock, broker, bed, opening, fed, setting };
 }
 
 /** The same, opened and with what it was given first. */
@@ -431,6 +431,26 @@ test("an aborted run acknowledges nothing more by itself", async () => {
   context.abort(new Error("stop"));
   await clock.run(500);
   assert.equal(left(broker), 3);
+});
+
+test("a source that cannot open leaves the connection to the others", async () => {
+  const { context, clock, broker, setting, session } = await open({ count: 1 });
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const other = new SourceBed(context, rabbitmqCredit({ queue: "missing" }));
+    const opening = openRabbitmqSource(other.context, setting, { queue: "missing" });
+    opening.catch(() => {});
+    await clock.run(50);
+    await assert.rejects(opening, { code: "target-missing" });
+  }
+  await clock.run(5_000);
+  assert.equal(session.status().ready, true);
+  const [connection] = broker.connections;
+  assert.equal(broker.connections.size, 1);
+  assert.equal(connection!.channels.size, 1);
+  const closing = session.close(clock.now() + 1_000);
+  await clock.run(50);
+  await closing;
+  assert.equal(broker.connections.size, 0);
 });
 
 test("an abort ends the opening", async () => {

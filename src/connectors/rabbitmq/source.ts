@@ -156,14 +156,16 @@ class RabbitmqSourceSession implements SourceSession {
 
   /** Keeps one consumer going until the session stops, on one channel after another. */
   async #run(): Promise<void> {
+    let failure: unknown = new MillraceError("connection-lost", "the source was stopped");
     try {
       while (!this.#stopped) await this.#consumeOnce();
     } catch (error) {
-      if (this.#isOpen) {
-        if (!this.#stopped && !this.#context.signal.aborted) this.#context.intake.fail(asError(error));
-      } else this.#refuseOpening(error);
+      failure = error instanceof Unmendable ? error.error : error;
+      if (this.#isOpen && !this.#stopped && !this.#context.signal.aborted) {
+        this.#context.intake.fail(failure instanceof Error ? failure : new Error(String(failure)));
+      }
     }
-    if (!this.#isOpen) this.#refuseOpening(new MillraceError("connection-lost", "the source was stopped"));
+    if (!this.#isOpen) this.#refuseOpening(failure);
   }
 
   /** One channel, from its opening to its end. Throws what no further attempt mends. */
@@ -255,6 +257,8 @@ class RabbitmqSourceSession implements SourceSession {
 
   #drop(consumption: Consumption): void {
     consumption.end();
+    // What failed may have been something else than its channel.
+    consumption.close();
     if (this.#consumption === consumption) this.#consumption = undefined;
   }
 
@@ -264,7 +268,7 @@ class RabbitmqSourceSession implements SourceSession {
   }
 
   #refuseOpening(error: unknown): void {
-    this.#tellOpened.reject(error instanceof Unmendable ? error.error : error);
+    this.#tellOpened.reject(error);
     this.#closed = true;
     this.#consumption?.end();
     const { clock } = this.#context;
@@ -302,11 +306,6 @@ class Unmendable extends Error {
     super(error.message);
     this.error = error;
   }
-}
-
-function asError(error: unknown): Error {
-  if (error instanceof Unmendable) return error.error;
-  return error instanceof Error ? error : new Error(String(error));
 }
 
 interface ConsumptionOptions {
