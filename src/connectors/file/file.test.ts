@@ -11,6 +11,7 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Readable, Writable } from "node:stream";
@@ -177,7 +178,8 @@ test("reading waits for credit, and goes on as messages settle", async (t) => {
   writeFileSync(join(root, "in"), lines.join("\n"));
   const { bed, session, seen } = await reading(t, root, { path: "in" }, 100);
   await seen("credit is used up", () => bed.open.length === 100);
-  // One block is the most that waits.
+  // One block is the most that waits, however much time there was to read more.
+  for (let i = 0; i < 100; i++) await stat(join(root, "in"));
   const waiting = bed.intake.waiting(bed.intake.lanes[0]!);
   assert.ok(waiting > 0 && waiting < 900);
   assert.equal(await session.atEnd(), false);
@@ -187,6 +189,29 @@ test("reading waits for credit, and goes on as messages settle", async (t) => {
   });
   bed.settle();
   assert.deepEqual(bed.payloads, lines);
+});
+
+test("the end is not reached while something read waits for credit", async (t) => {
+  const root = folder(t);
+  writeFileSync(join(root, "in"), `${"x\n".repeat(100)}last`);
+  const { bed, session, seen } = await reading(t, root, { path: "in" }, 100);
+  await seen("credit is used up", () => bed.open.length === 100);
+  for (let i = 0; i < 100; i++) await stat(join(root, "in"));
+  assert.equal(await session.atEnd(), false);
+  bed.settle();
+  await seen("the end is reached", () => session.atEnd());
+  assert.equal(bed.payloads.at(-1), "last");
+});
+
+test("followed from a checkpoint in a line that was not whole, that line is read when it is", async (t) => {
+  const root = folder(t);
+  writeFileSync(join(root, "in"), "1\n2");
+  await finish(copy(root, { path: "in", checkpoint: "in.at" }));
+  const { bed, session, seen } = await reading(t, root, { path: "in", checkpoint: "in.at", follow: true });
+  await seen("it knows the end", () => session.atEnd());
+  appendFileSync(join(root, "in"), "2\n");
+  await seen("the line is read", () => bed.payloads.length === 1);
+  assert.deepEqual(bed.payloads, ["22"]);
 });
 
 test("a followed file: what is appended is read, a line once it is whole", async (t) => {
