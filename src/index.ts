@@ -50,12 +50,10 @@ export { encode } from "./operators/encode.ts";
 export { filter } from "./operators/filter.ts";
 /** Gives a message its key. */
 export { key } from "./operators/key.ts";
-/** Changes values, one by one, at once or asynchronously with bounded concurrency and in order. */
-/** Makes a new value of each value. */
+/** Makes a new value of each value, at once or asynchronously with bounded concurrency and in order. */
 export { map, mapAsync } from "./operators/map.ts";
 /** Sends what a predicate is true of to the dead letters. */
 export { reject } from "./operators/reject.ts";
-/** Any RxJS operator, as a step. */
 /** Leads messages through any RxJS operators. */
 export { stage } from "./operators/stage.ts";
 /** Checks values against a schema, whose type flows on. */
