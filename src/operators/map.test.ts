@@ -182,6 +182,12 @@ test("when the run is aborted, calls are given up and nothing is settled", async
   await bed.context.clock.run(0);
   assert.equal(asked[0]!.signal.aborted, true);
   assert.deepEqual([asked.length, bed.busy, bed.output.length, bed.outcomes.size], [1, 0, 0, 0]);
+  bed.revoke();
+  assert.deepEqual(
+    bed.output.map((item) => ("kind" in item ? item.kind : "messages")),
+    ["revoke"],
+    "whoever comes after must let go of the lane too",
+  );
 });
 
 test("a time-out of nothing is a mistake", () => {
