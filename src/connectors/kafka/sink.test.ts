@@ -269,6 +269,7 @@ test("a missing topic and refused credentials end the start; a broker that is aw
     (error: unknown) =>
       error instanceof MillraceError && error.code === "target-missing" && error.message.includes('"out"'),
   );
+  assert.equal(gone.closed, 1, "the client of a sink that cannot be opened");
 
   const context = testContext();
   const shut = new ScriptedClient();
@@ -293,4 +294,14 @@ test("a missing topic and refused credentials end the start; a broker that is aw
   await context.clock.run(10_000);
   await waiting;
   assert.ok(opened);
+
+  const given = testContext();
+  const never = new ScriptedClient();
+  never.describeError = new DriverError("retry", "connect ECONNREFUSED");
+  const stopped = openKafkaSink(given, never, "here:9092", { topic: "out" });
+  stopped.catch(() => {});
+  await given.clock.run(1_000);
+  given.abort(new Error("stopped"));
+  await assert.rejects(stopped, { message: "stopped" });
+  assert.equal(never.closed, 1, "the client of a sink that gave up");
 });
