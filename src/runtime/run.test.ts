@@ -410,6 +410,44 @@ test("a source that cannot be opened fails the start, and what was opened is clo
   assert.ok(to[0]!.closed);
 });
 
+test("told to stop while it starts, a run is done, and what opens only then is closed", async () => {
+  const { context, from, to, begin, run } = setup({ sinks: 2 });
+  const opening = to.map(({ sink }) => {
+    const open = sink.open;
+    let go!: () => void;
+    const gate = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    Object.assign(sink, {
+      open: async (opened: Parameters<typeof open>[0]) => {
+        await Promise.race([
+          gate,
+          new Promise((_, reject) =>
+            opened.signal.addEventListener(
+              "abort",
+              () => sink === to[0]!.sink && reject(opened.signal.reason),
+            ),
+          ),
+        ]);
+        return open(opened);
+      },
+    });
+    return go;
+  });
+  const running = begin();
+  running.started.catch(() => {});
+  await run(10);
+  const drained = running.drain();
+  await run(10);
+  opening[1]!();
+  assert.deepEqual(await drive(context.clock, drained), { how: "done" });
+  assert.deepEqual(await drive(context.clock, running.finished), { how: "done" });
+  assert.equal(running.status().mode, "done");
+  assert.deepEqual(running.status().lastErrors, []);
+  assert.ok(to[1]!.closed, "the sink that opened late");
+  assert.equal(from.context, undefined, "the source was never opened");
+});
+
 test("idle is at the end with nothing in flight, seen twice", async () => {
   const { context, from, to, begin, run } = setup();
   to[0]!.hold = true;
