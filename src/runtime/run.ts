@@ -315,7 +315,8 @@ class PlanRun implements Run {
       for (const intake of this.#intakes.values()) {
         if (!intake.credit.starved) continue;
         this.#count("starvation_flushes_total", 1);
-        this.#pipeline?.flushOldest();
+        // The oldest may have been another flow's, and nothing of this one in it: then the next one is opened.
+        if (this.#pipeline?.flushOldest()) this.#checkStarved();
         return;
       }
     });
