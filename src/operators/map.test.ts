@@ -298,3 +298,21 @@ test("property: whatever calls do, order holds, controls keep their place, and e
     { numRuns: 200 },
   );
 });
+
+test("trouble of class network leaves a message all its attempts", async () => {
+  const answers = ["away", "away", "wrong", "away", "well"];
+  const bed = new OperatorBed(
+    mapAsync<string, string>(
+      async () => {
+        const answer = answers.shift()!;
+        if (answer === "away") throw new MillraceError("connection-lost", "gone");
+        if (answer === "wrong") throw new Error("wrong");
+        return answer;
+      },
+      { retry: { attempts: 2 } },
+    ),
+  );
+  bed.sendValues(["x"]);
+  await bed.context.clock.run(60_000);
+  assert.deepEqual([values(bed), bed.rejected.length], [["well"], 0]);
+});
