@@ -114,3 +114,11 @@ test("a parent settles once all children have, with the worst outcome, and a rep
   assert.equal(outcomes[0], undefined);
   assert.equal(parts(), 1);
 });
+
+test("a message that is taken out and then settled is one that travels no longer, not two", () => {
+  const { chunk, outcomes } = chunkOf(3);
+  chunk.takeOut(0);
+  chunk.takeOut(0);
+  chunk.settle(0, Outcome.filtered);
+  assert.deepEqual([chunk.live, outcomes[0]], [2, Outcome.filtered]);
+});

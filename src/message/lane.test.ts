@@ -223,3 +223,29 @@ test("property: an individual lane acknowledges each settled message exactly onc
     }),
   );
 });
+
+test("offsets that the broker never shows move the checkpoint, and that is told, once nothing is in flight", () => {
+  const { lane, progress, take } = openLane();
+  lane.skipTo(4);
+  assert.deepEqual(progress, [4]);
+  assert.equal(lane.readCheckpoint(), 4);
+  take(4);
+  lane.skipTo(9);
+  assert.equal(lane.readCheckpoint(), undefined, "a message below is open");
+  lane.settle(0, Outcome.delivered);
+  assert.equal(lane.readCheckpoint(), 9);
+});
+
+test("a lane that grows past its room keeps what is settled above the first open message", () => {
+  const { lane } = openLane();
+  const positions = (from: number, count: number) => Array.from({ length: count }, (_, i) => from + i);
+  lane.take(recordsAt(positions(0, 1_000)), 0, 1_000);
+  for (let sequence = 1; sequence < 1_000; sequence++) lane.settle(sequence, Outcome.delivered);
+  lane.take(recordsAt(positions(1_000, 3_000)), 0, 3_000);
+  assert.equal(lane.checkpoint, 0);
+  lane.settle(0, Outcome.delivered);
+  assert.equal(lane.checkpoint, 1_000);
+  assert.equal(lane.inFlight, 3_000);
+  for (let sequence = 1_000; sequence < 4_000; sequence++) lane.settle(sequence, Outcome.delivered);
+  assert.deepEqual([lane.checkpoint, lane.inFlight, lane.bytesInFlight], [4_000, 0, 0]);
+});

@@ -182,6 +182,12 @@ test("when the run is aborted, calls are given up and nothing is settled", async
   await bed.context.clock.run(0);
   assert.equal(asked[0]!.signal.aborted, true);
   assert.deepEqual([asked.length, bed.busy, bed.output.length, bed.outcomes.size], [1, 0, 0, 0]);
+  bed.revoke();
+  assert.deepEqual(
+    bed.output.map((item) => ("kind" in item ? item.kind : "messages")),
+    ["revoke"],
+    "whoever comes after must let go of the lane too",
+  );
 });
 
 test("a time-out of nothing is a mistake", () => {
@@ -291,4 +297,22 @@ test("property: whatever calls do, order holds, controls keep their place, and e
     ),
     { numRuns: 200 },
   );
+});
+
+test("trouble of class network leaves a message all its attempts", async () => {
+  const answers = ["away", "away", "wrong", "away", "well"];
+  const bed = new OperatorBed(
+    mapAsync<string, string>(
+      async () => {
+        const answer = answers.shift()!;
+        if (answer === "away") throw new MillraceError("connection-lost", "gone");
+        if (answer === "wrong") throw new Error("wrong");
+        return answer;
+      },
+      { retry: { attempts: 2 } },
+    ),
+  );
+  bed.sendValues(["x"]);
+  await bed.context.clock.run(60_000);
+  assert.deepEqual([values(bed), bed.rejected.length], [["well"], 0]);
 });

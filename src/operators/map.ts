@@ -208,7 +208,11 @@ class OrderedCalls {
   }
 
   next(item: Flowing): void {
-    if (this.#stopped) return;
+    if (this.#stopped) {
+      // Whoever comes after still has to let go of the lane.
+      if ("kind" in item && item.kind === "revoke") this.#subscriber.next(item);
+      return;
+    }
     if (item instanceof Chunk) {
       if (item.live === 0) return;
       valuesOf(item);

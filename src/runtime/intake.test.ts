@@ -175,6 +175,7 @@ test("after a stop nothing more comes, and the books stay open for what is in fl
   intake.stop();
   settleAll(chunks());
   while (clock.step());
+  offer(only, 5);
   assert.equal(chunks().length, 2);
   assert.equal(only.checkpoint, 20);
   assert.equal(intake.waiting(only), 0);
@@ -194,6 +195,50 @@ test("starved is when nothing may come in and everything in flight is held or wa
   credit.addHeld(-15);
   settleAll(chunks().slice(0, 1));
   assert.equal(credit.starved, false);
+});
+
+test("held messages starve nobody while there is credit, nor while something is on its way", () => {
+  const { intake, lane, offer, quiet } = open({ messages: 20 });
+  offer(lane("a"), 10);
+  intake.credit.addHeld(10);
+  assert.deepEqual([intake.credit.starved, quiet()], [false, 0], "ten more may come");
+  offer(lane("b"), 30);
+  assert.equal(intake.credit.starved, false, "what came last is on its way");
+  intake.credit.addWaiting(intake.credit.inFlight - 10);
+  assert.equal(intake.credit.starved, true);
+});
+
+test("a message in several parts starves its flow only when all its parts are held, and an ended lane's count no more", () => {
+  const { intake, lane, offer } = open({ messages: 20 });
+  const { credit } = intake;
+  const ending = lane("ending");
+  offer(ending, 20);
+  credit.branched(ending, 20);
+  credit.addHeld(20);
+  assert.equal(credit.starved, false, "the other parts are on their way");
+  credit.addHeld(20);
+  assert.equal(credit.starved, true);
+  credit.addHeld(-40);
+  intake.end(ending);
+  offer(lane("next"), 30);
+  credit.addHeld(20);
+  assert.equal(credit.starved, true, "nothing of the ended lane is waited for");
+});
+
+test("lanes that wait for the same credit get it in turn", () => {
+  const { clock, chunks, intake, lane, offer } = open({ messages: 12, chunk: 2 });
+  const lanes = [lane("a"), lane("b"), lane("c")];
+  for (const each of lanes) offer(each, 300);
+  for (let next = 0; next < 90; next++) {
+    settleAll(chunks().slice(next, next + 1));
+    while (clock.step());
+  }
+  const passed = lanes.map((each) => each.passed);
+  assert.ok(Math.max(...passed) - Math.min(...passed) <= 20, `${passed}`);
+  assert.equal(
+    intake.credit.bytesInFlight,
+    lanes.reduce((sum, each) => sum + each.bytesInFlight, 0),
+  );
 });
 
 test("property: accepted = sum of outcomes + in flight, within the limits, whatever happens", () => {
@@ -235,6 +280,10 @@ test("property: accepted = sum of outcomes + in flight, within the limits, whate
         assert.equal(
           inFlight,
           intake.lanes.reduce((sum, one) => sum + one.inFlight, 0),
+        );
+        assert.equal(
+          intake.credit.bytesInFlight,
+          intake.lanes.reduce((sum, one) => sum + one.bytesInFlight, 0),
         );
         for (const one of intake.lanes) assert.ok(one.span <= 60);
       }

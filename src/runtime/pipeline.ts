@@ -78,13 +78,14 @@ export class Pipeline {
     return count;
   }
 
-  /** Opens the oldest window of all. */
-  flushOldest(): void {
+  /** Opens the oldest window of all; false when there is none. */
+  flushOldest(): boolean {
     let oldest: Window | undefined;
     for (const window of this.#windows) {
       if (oldest === undefined || window.openedAt < oldest.openedAt) oldest = window;
     }
     oldest?.flush();
+    return oldest !== undefined;
   }
 
   /** A stream for one use of a node's output. */

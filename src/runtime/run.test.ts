@@ -388,6 +388,108 @@ test("a drain waits for what is in flight, and one that cannot finish says what 
   assert.ok(from.stopped && from.closed);
 });
 
+test("a drain acknowledges, waits for the broker's word, and only then closes", async () => {
+  const { context, from, begin, run } = setup();
+  const told: string[] = [];
+  let committed!: () => void;
+  const open = from.source.open;
+  Object.assign(from.source, {
+    open: async (given: SourceContext) => {
+      const session = await open(given);
+      return {
+        ...session,
+        commit: async () => {
+          told.push("commit");
+          await new Promise<void>((resolve) => {
+            committed = resolve;
+          });
+          told.push("committed");
+        },
+        close: async () => {
+          told.push("close");
+        },
+      };
+    },
+  });
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  await run(10);
+  const drained = running.drain();
+  await run(100);
+  assert.deepEqual(told, ["commit"]);
+  committed();
+  assert.deepEqual(await drive(context.clock, drained), { how: "done" });
+  assert.deepEqual(told, ["commit", "committed", "close"]);
+});
+
+test("a message whose lane has ended is not dead-lettered: it comes again", async () => {
+  let late!: () => void;
+  const later = operator((context, item) => {
+    if (!(item instanceof Chunk)) return;
+    late = () => context.reject(item, 0, { class: "business", code: "rule-broken", message: "no" });
+  });
+  const { from, dead, begin, run } = setup({ middle: [later] });
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  await run(10);
+  from.context.intake.end(from.lane);
+  late();
+  await run(100);
+  assert.deepEqual(dead.written, []);
+  assert.equal(running.status().conservation.returned, 1);
+});
+
+test("dead letters that cannot be written stop the run, and nothing is acknowledged", async () => {
+  const refuseAll = operator((context, item) => {
+    if (!(item instanceof Chunk)) return;
+    for (let i = 0; i < item.length; i++)
+      context.reject(item, i, { class: "business", code: "rule-broken", message: "no" });
+  });
+  for (const spoil of [
+    (dead: HandSink) => {
+      dead.writeError = new MillraceError("disk-failed", "no space left");
+    },
+    (dead: HandSink) => {
+      dead.refuse = () => ({ class: "business", code: "record-refused", message: "never" });
+    },
+    (dead: HandSink) => {
+      dead.refuse = () => ({ class: "business", code: "record-too-large", message: "even the stub" });
+    },
+  ]) {
+    const { context, from, dead, begin } = setup({ middle: [refuseAll] });
+    spoil(dead);
+    const running = begin();
+    await running.started;
+    from.offer("a");
+    const result = await drive(context.clock, running.finished);
+    assert.equal(result.how, "failed");
+    assert.equal(running.status().conservation.deadLettered, 0);
+    assert.equal(from.committed, 0);
+  }
+});
+
+test("a queue's message is never a stub, since nobody keeps the original; and dead letters have the fetched bytes", async () => {
+  const change = operator((context, item) => {
+    if (!(item instanceof Chunk)) return;
+    item.payloads = Array.from({ length: item.length }, () => Buffer.from("changed"));
+    context.reject(item, 0, { class: "business", code: "rule-broken", message: "no" });
+  });
+  const { context, from, dead, begin, run } = setup({ middle: [change] });
+  Object.assign(from.source.capabilities, { ack: "individual" });
+  const running = begin();
+  await running.started;
+  from.offer("fetched");
+  await run(10);
+  assert.deepEqual(dead.written, ["fetched"]);
+  dead.refuse = () => ({ class: "business", code: "record-too-large", message: "too large" });
+  from.offer("large");
+  const result = await drive(context.clock, running.finished);
+  assert.equal(result.how, "failed");
+  assert.deepEqual(dead.written, ["fetched"]);
+});
+
 test("a sink that fails for good stops the run", async () => {
   const { context, from, to, begin } = setup();
   to[0]!.writeError = new MillraceError("disk-failed", "no space left");
@@ -408,6 +510,44 @@ test("a source that cannot be opened fails the start, and what was opened is clo
   const result = await drive(context.clock, running.finished);
   assert.equal(result.how, "failed");
   assert.ok(to[0]!.closed);
+});
+
+test("told to stop while it starts, a run is done, and what opens only then is closed", async () => {
+  const { context, from, to, begin, run } = setup({ sinks: 2 });
+  const opening = to.map(({ sink }) => {
+    const open = sink.open;
+    let go!: () => void;
+    const gate = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    Object.assign(sink, {
+      open: async (opened: Parameters<typeof open>[0]) => {
+        await Promise.race([
+          gate,
+          new Promise((_, reject) =>
+            opened.signal.addEventListener(
+              "abort",
+              () => sink === to[0]!.sink && reject(opened.signal.reason),
+            ),
+          ),
+        ]);
+        return open(opened);
+      },
+    });
+    return go;
+  });
+  const running = begin();
+  running.started.catch(() => {});
+  await run(10);
+  const drained = running.drain();
+  await run(10);
+  opening[1]!();
+  assert.deepEqual(await drive(context.clock, drained), { how: "done" });
+  assert.deepEqual(await drive(context.clock, running.finished), { how: "done" });
+  assert.equal(running.status().mode, "done");
+  assert.deepEqual(running.status().lastErrors, []);
+  assert.ok(to[1]!.closed, "the sink that opened late");
+  assert.equal(from.context, undefined, "the source was never opened");
 });
 
 test("idle is at the end with nothing in flight, seen twice", async () => {

@@ -83,9 +83,11 @@ class PlanRun implements Run {
       this.#finish = resolve;
     });
     this.started = this.#start();
-    this.started.catch((error) =>
-      this.#fail("start", error instanceof Error ? error : new Error(String(error))),
-    );
+    this.started.catch((error) => {
+      // Told to stop while starting, it gives up by itself: that is no failure.
+      if (this.#mode === "draining") return;
+      this.#fail("start", error instanceof Error ? error : new Error(String(error)));
+    });
   }
 
   async #start(): Promise<void> {
@@ -100,7 +102,7 @@ class PlanRun implements Run {
     await Promise.all(
       [...sinks].map(async (sink) => {
         const name = nodes.find((node) => node.kind === "sink" && node.sink === sink)?.name ?? sink.name;
-        this.#sinkSessions.set(sink, await sink.open(this.#contextFor(name)));
+        this.#sinkSessions.set(sink, await this.#unlessOver(sink.open(this.#contextFor(name))));
       }),
     );
     const targets = new Map<string, SinkTarget>();
@@ -131,10 +133,20 @@ class PlanRun implements Run {
       nodes.map(async (node) => {
         if (node.kind !== "source") return;
         const intake = this.#intakes.get(node.name)!;
-        this.#sources.set(node.name, await node.source.open({ ...this.#contextFor(node.name), intake }));
+        const opening = node.source.open({ ...this.#contextFor(node.name), intake });
+        this.#sources.set(node.name, await this.#unlessOver(opening));
       }),
     );
     if (this.#mode === "starting") this.#enter("running");
+  }
+
+  /** A session that is open only when the run is over is closed here: nobody else would. */
+  async #unlessOver<S extends SourceSession | SinkSession>(opening: Promise<S>): Promise<S> {
+    const session = await opening;
+    const { signal } = this.#abort;
+    if (!signal.aborted) return session;
+    await session.close(this.#options.clock.now() + closeTimeout);
+    throw signal.reason;
   }
 
   status(): RunStatus {
@@ -303,7 +315,8 @@ class PlanRun implements Run {
       for (const intake of this.#intakes.values()) {
         if (!intake.credit.starved) continue;
         this.#count("starvation_flushes_total", 1);
-        this.#pipeline?.flushOldest();
+        // The oldest may have been another flow's, and nothing of this one in it: then the next one is opened.
+        if (this.#pipeline?.flushOldest()) this.#checkStarved();
         return;
       }
     });

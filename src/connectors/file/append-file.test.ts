@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { MillraceError } from "../../errors.ts";
+import { settlePromises } from "../../testing/clock.ts";
 import { AppendFile, type AppendHandle } from "./append-file.ts";
 
 function folder(t: TestContext): string {
@@ -160,4 +161,38 @@ test("property: after any failures the file has each line once, whole and in ord
     }),
     { numRuns: 150 },
   );
+});
+
+/** A file in memory, each of whose syncs waits to be let through: what is asked of it, in order. */
+function slowFile() {
+  const asked: string[] = [];
+  const syncs: (() => void)[] = [];
+  let size = 0;
+  const handle = {
+    stat: async () => ({ size }),
+    write: async (bytes: Buffer, offset: number, length: number) => {
+      asked.push(`write ${bytes.subarray(offset, offset + length)}`);
+      size += length;
+      return { bytesWritten: length };
+    },
+    datasync: () => {
+      asked.push("sync");
+      return new Promise<void>((resolve) => syncs.push(resolve));
+    },
+  } as unknown as AppendHandle;
+  return { file: new AppendFile(handle), asked, syncs };
+}
+
+test("lines are on the disk when an append resolves, and the next write waits for that", async () => {
+  const { file, asked, syncs } = slowFile();
+  const done: number[] = [];
+  for (const [i, line] of ["a", "b"].entries()) file.append(Buffer.from(line)).then(() => done.push(i));
+  await settlePromises();
+  assert.deepEqual([asked, done], [["write a", "sync"], []]);
+  syncs[0]!();
+  await settlePromises();
+  assert.deepEqual([asked, done], [["write a", "sync", "write b", "sync"], [0]]);
+  syncs[1]!();
+  await settlePromises();
+  assert.deepEqual(done, [0, 1]);
 });

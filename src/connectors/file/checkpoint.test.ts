@@ -166,3 +166,19 @@ test("property: reading goes on at the line that the saved position lies in", as
     { numRuns: 100 },
   );
 });
+
+test("a checkpoint is synced before it takes the place of the old one", async (t) => {
+  const { at, data, path } = begin(t, "one\ntwo\n");
+  const checkpoint = await at();
+  const handle = await open(data);
+  t.after(() => handle.close());
+  const files = Object.getPrototypeOf(handle) as { sync(): Promise<void> };
+  let synced = 0;
+  t.mock.method(files, "sync", async () => {
+    assert.equal(existsSync(path), false, "nobody sees it yet");
+    synced++;
+  });
+  await checkpoint.save(4);
+  assert.equal(synced, 1);
+  assert.ok(existsSync(path));
+});

@@ -224,6 +224,53 @@ test("when the topic's limit has shrunk, the topic is sick, not the message: it 
   assert.deepEqual(settled, ["a", "b"]);
 });
 
+test("a message that fitted when the sink was opened is not to blame for a lower limit, and no batch is split in vain", async () => {
+  const client = new ScriptedClient();
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  client.limit = 20_000;
+  client.answer = (batches) =>
+    batches.map((batch) =>
+      batch.size > client.limit ? client.refuse(batch, "too-large") : client.store(batch),
+    );
+  const write = session.write(batchTo(destinations[0]!, "x".repeat(30_000)));
+  await context.clock.run(30_000);
+  assert.deepEqual([settled.length, session.status().ready], [0, false]);
+  client.limit = 1_000;
+  const several = session.write(batchTo(destinations[1]!, "a".repeat(600), "b".repeat(600)));
+  await context.clock.run(30_000);
+  assert.equal(
+    context.counted.get("batches_split_total"),
+    undefined,
+    "one by one they would not fit for long",
+  );
+  client.limit = 1_000_000;
+  await context.clock.run(30_000);
+  assert.deepEqual([await write, await several], [[], []]);
+  assert.equal(settled.length, 3);
+});
+
+test("a write that was split is done when its last part is", async () => {
+  const client = new ScriptedClient();
+  client.limit = 20_000;
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  let wait = false;
+  const held: (() => void)[] = [];
+  client.answer = async (batches) => {
+    if (wait) await new Promise<void>((resolve) => held.push(resolve));
+    wait = true;
+    return batches.map((batch) => client.store(batch));
+  };
+  let done = false;
+  session.write(batchTo(destinations[0]!, "a".repeat(12_000), "b".repeat(12_000))).then(() => {
+    done = true;
+  });
+  await context.clock.run(1_000);
+  assert.deepEqual([settled.length, held.length, done], [1, 1, false]);
+  held[0]!();
+  await context.clock.run(1_000);
+  assert.deepEqual([settled.length, done], [2, true]);
+});
+
 test("an invalid record is found by halving, and its neighbours get through in order", async () => {
   const client = new ScriptedClient();
   client.answer = (batches) =>
@@ -269,6 +316,7 @@ test("a missing topic and refused credentials end the start; a broker that is aw
     (error: unknown) =>
       error instanceof MillraceError && error.code === "target-missing" && error.message.includes('"out"'),
   );
+  assert.equal(gone.closed, 1, "the client of a sink that cannot be opened");
 
   const context = testContext();
   const shut = new ScriptedClient();
@@ -293,4 +341,14 @@ test("a missing topic and refused credentials end the start; a broker that is aw
   await context.clock.run(10_000);
   await waiting;
   assert.ok(opened);
+
+  const given = testContext();
+  const never = new ScriptedClient();
+  never.describeError = new DriverError("retry", "connect ECONNREFUSED");
+  const stopped = openKafkaSink(given, never, "here:9092", { topic: "out" });
+  stopped.catch(() => {});
+  await given.clock.run(1_000);
+  given.abort(new Error("stopped"));
+  await assert.rejects(stopped, { message: "stopped" });
+  assert.equal(never.closed, 1, "the client of a sink that gave up");
 });

@@ -20,6 +20,8 @@ import { crc32Partition, murmur2Partition } from "./partitioner.ts";
 
 /** A limit below this would refuse nearly everything: the topic is misconfigured, not the messages. */
 const absurdLimit = 16 * 1024;
+/** How long a client that could not start may take to close, ms. */
+const giveUpWithin = 1_000;
 
 /** Entries [from, to) of a batch, on their way to one partition. */
 interface Piece {
@@ -84,13 +86,21 @@ export async function openKafkaSink(
       );
     } catch (error) {
       const final = startError(error, address);
-      if (final !== undefined && (final.code !== "access-refused" || ++refusals >= 3)) throw final;
+      if (final !== undefined && (final.code !== "access-refused" || ++refusals >= 3)) {
+        await client.close(context.clock.now() + giveUpWithin);
+        throw final;
+      }
       context.logger.warn(
         { node: context.node, address, error: messageOf(error) },
         "kafka sink cannot start yet",
       );
       context.meter.count("connect_failures_total");
-      await backoff.wait();
+      try {
+        await backoff.wait();
+      } catch (aborted) {
+        await client.close(context.clock.now() + giveUpWithin);
+        throw aborted;
+      }
     }
   }
 }

@@ -10,6 +10,8 @@ import { missingTopic, RecentErrors, startError } from "./errors.ts";
 import type { KafkaSourceOptions } from "./options.ts";
 
 const joining = "joining the group";
+/** How long a client that could not start may take to close, ms. */
+const giveUpWithin = 1_000;
 
 /** One owned partition in one epoch. */
 interface Owned extends TopicPartition {
@@ -45,13 +47,21 @@ export async function openKafkaSource(
       return session;
     } catch (error) {
       const final = startError(error, address);
-      if (final !== undefined && (final.code !== "access-refused" || ++refusals >= 3)) throw final;
+      if (final !== undefined && (final.code !== "access-refused" || ++refusals >= 3)) {
+        await client.close(context.clock.now() + giveUpWithin);
+        throw final;
+      }
       context.logger.warn(
         { node: context.node, address, error: messageOf(error) },
         "kafka source cannot start yet",
       );
       context.meter.count("connect_failures_total");
-      await backoff.wait();
+      try {
+        await backoff.wait();
+      } catch (aborted) {
+        await client.close(context.clock.now() + giveUpWithin);
+        throw aborted;
+      }
     }
   }
 }

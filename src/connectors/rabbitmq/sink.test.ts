@@ -168,6 +168,29 @@ test("a full queue is waited for, and its order is kept as well as may be", asyn
   assert.equal(session.status().ready, true);
 });
 
+test("after a refusal one message at a time is tried, and messages are persistent", async () => {
+  let published = 0;
+  const { clock, broker, bed } = await open({
+    queue: "small",
+    prepare: (own) =>
+      own.assertQueue("small", {
+        durable: true,
+        arguments: { "x-max-length": 3, "x-overflow": "reject-publish" },
+      }),
+    wrap: publishing((target, ...args) => {
+      published++;
+      assert.equal(args[3].deliveryMode, 2);
+      return target.publish(...args);
+    }),
+  });
+  bed.write(text(...numbers(0, 100)));
+  await clock.run(20);
+  published = 0;
+  await clock.run(60_000);
+  assert.ok(published >= 3 && published < 60, `${published} attempts in a minute`);
+  assert.equal(stored(broker, "small").length, 3);
+});
+
 test("a full queue does not hold up another destination", async () => {
   const { clock, broker, bed } = await open({
     exchange: "work",

@@ -1,0 +1,52 @@
+/**
+ * For any topology (sources of Kafka and RabbitMQ; filter, map, mapAsync, reject, dedup by lane and by topology,
+ * fan-outs, routes, merges and batches between them; sinks of both), with any messages (copies of one id, poison,
+ * bytes that nobody can decode), under any schedule of faults of both brokers, of the runner killed and started
+ * again, and of stops in good order:
+ *
+ * - at least once: when the faults have stopped, each message is at every sink, by every path, that its content
+ *   says, or among the dead letters if a step rejects it; or a message of its id is, where a dedup is on the way
+ *   (else `lost-write` if its broker was told that it need not give it again, and `stuck` if not);
+ * - no early acknowledgement: at each commit and each ack, all that it covers is settled as above (`early-ack`);
+ * - committed offsets never go back, and nobody commits for a partition that he does not hold
+ *   (`commit-regression`, `foreign-commit`); no ack names an unknown delivery;
+ * - order: until a rebalance or a reconnect of a consumer, messages of one key from one source first arrive by
+ *   each path in the order they were fed (`order-inversion`);
+ * - no repeats without a reason: while no answer was lost, and nobody crashed or rebalanced, each message is at a
+ *   sink as often as its topology makes copies of it, and no more (`duplicate-beyond-bound`);
+ * - nothing is where it does not belong, and no good message is dead-lettered (`misclassified`);
+ * - accepted = outcomes + in flight, at every step (`conservation`), and within credit and span
+ *   (`memory-overrun`);
+ * - progress: with the faults over, nothing waits for credit that stands still, and a drain comes to its end
+ *   (`stuck`); after it nothing is left, neither messages nor timers nor connections (`leak`).
+ *
+ * A failure prints the seed, and the smallest topology and schedule that show it.
+ */
+import { test } from "node:test";
+import fc from "fast-check";
+import { type Graph, graphOf } from "./graph.ts";
+import { calmEvent, type Event, event, World } from "./world.ts";
+
+async function history(graph: Graph, seed: number, events: readonly Event[]): Promise<void> {
+  const world = new World(graph, seed);
+  await world.begin();
+  for (const each of events) await world.do(each);
+  await world.finish();
+}
+
+const graph = graphOf({
+  count: fc.integer({ min: 1, max: 20 }),
+  within: fc.constantFrom(0, 5, 50, 600_000),
+  credit: fc.integer({ min: 4, max: 60 }),
+});
+const seed = fc.nat();
+const numRuns = Number(process.env.MILLRACE_PROPERTY_RUNS ?? 300);
+const schedule = { minLength: 1, maxLength: 60, size: "max" } as const;
+
+test("any topology keeps its promises under any schedule of faults", async () => {
+  await fc.assert(fc.asyncProperty(graph, seed, fc.array(event, schedule), history), { numRuns });
+});
+
+test("any topology, stopped and started again, repeats nothing and keeps its order", async () => {
+  await fc.assert(fc.asyncProperty(graph, seed, fc.array(calmEvent, schedule), history), { numRuns });
+});
