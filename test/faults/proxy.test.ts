@@ -291,10 +291,10 @@ test("a publish whose confirm is cut is in RabbitMQ's queue, one that is cut its
     await Promise.all([struck, closed]);
   }
   const connection = await connect(url.href);
-  t.after(() => connection.close());
   const channel = await connection.createChannel();
   const message = await channel.get(queue, { noAck: true });
   assert.equal(message !== false && message.content.toString(), "unheard of");
   assert.equal(await channel.get(queue, { noAck: true }), false);
   await channel.deleteQueue(queue);
+  await connection.close();
 });
