@@ -40,7 +40,7 @@ export interface Bed {
   readonly beginnings: RegExp;
   /** Most messages that are in flight at once. */
   readonly credit: number;
-  /** How long an acknowledgement may be put off, ms. */
+  /** How long an acknowledgement is put off, ms; 0 where what is not acknowledged is within `credit`. */
   readonly commitInterval: number;
   /** Whether order holds with several runners at once. */
   readonly keepsOrderAmongMembers: boolean;

@@ -32,12 +32,16 @@ async function unstored(kafka: KafkaCluster, topic: string, acked: Iterable<stri
   return [...acked].filter((value) => !stored.has(value));
 }
 
-/** Does something again and again, with pauses, until it is told to stop; counts how often. */
-function keep(every: number, work: () => Promise<unknown>): { stop(): Promise<number> } {
+/** Does something again and again, with pauses, until it is told to stop or has done it often enough; counts. */
+function keep(
+  every: number,
+  work: () => Promise<unknown>,
+  most = Number.POSITIVE_INFINITY,
+): { stop(): Promise<number> } {
   let over = false;
   const done = (async () => {
     let times = 0;
-    while (!over) {
+    while (!over && times < most) {
       await work();
       times++;
       await pace(every);
@@ -132,12 +136,15 @@ test("acknowledged messages that kafkajs loses are not lost by our sink", {
 
   await t.test("lost replies, our sink: nothing is lost", async (t) => {
     const { times, missing, twice } = await throughSink(t, kafka, proxied, 30_000, () =>
-      keep(100, () =>
-        Promise.race([
-          faults.inject({ direction: "reply", kind: "Produce", nth: 3, action: "cut" }),
-          // There may be nothing left to write.
-          pace(2_000, undefined, { ref: false }),
-        ]),
+      keep(
+        100,
+        () =>
+          Promise.race([
+            faults.inject({ direction: "reply", kind: "Produce", nth: 3, action: "cut" }),
+            // There may be nothing left to write.
+            pace(2_000, undefined, { ref: false }),
+          ]),
+        20,
       ),
     );
     faults.disarm();

@@ -40,7 +40,7 @@ export class Ordeal {
   #recovery = 0;
   #beginnings = 0;
   #blows = 0;
-  /** Most messages delivered within one commit interval. */
+  /** Most messages delivered within one commit interval: so many more may be repeated after a crash. */
   #rush = 0;
 
   constructor(bed: Bed, random: Random, options: OrdealOptions) {
@@ -315,7 +315,7 @@ export class Ordeal {
       anomalies,
       examples: [...this.#found].flatMap(([name, list]) => list.slice(0, 3).map((one) => `${name}: ${one}`)),
       duplicates: verdict.duplicates,
-      bound: (this.#beginnings + this.#blows) * (bed.credit + this.#rush),
+      bound: this.#beginnings * (bed.credit + this.#rush) + this.#blows * bed.credit,
       memory: this.#memory,
       memoryLimit: bed.memoryLimit(this.#base),
       recovery: this.#recovery,
@@ -331,9 +331,9 @@ export class Ordeal {
         const sizes = [...this.#runners].map((runner) => runner.memory().catch(() => 0));
         this.#memory = Math.max(this.#memory, ...(await Promise.all(sizes)));
         const now = await this.#bed.delivered().catch(() => delivered);
-        this.#rush = Math.max(this.#rush, now - delivered);
+        if (this.#bed.commitInterval > 0) this.#rush = Math.max(this.#rush, now - delivered);
         delivered = now;
-        await pause(this.#bed.commitInterval);
+        await pause(this.#bed.commitInterval || second / 4);
       }
     })();
     return over;

@@ -56,7 +56,7 @@ export class RabbitmqBed implements Bed {
   readonly atWork = "topology running";
   readonly beginnings = /connected to RabbitMQ|the consumer stopped|the publisher stopped/g;
   readonly credit = prefetch;
-  readonly commitInterval = 100;
+  readonly commitInterval = 0;
   readonly keepsOrderAmongMembers = false;
   readonly earlyAcks = new Set<string>();
   readonly regressions: readonly string[] = [];

@@ -37,7 +37,7 @@ export const profiles: Readonly<Record<Profile["name"], Profile>> = {
   ci: {
     name: "ci",
     rounds: 1,
-    messages: 60_000,
+    messages: 150_000,
     kills: 20,
     restarts: 10,
     cuts: 50,
