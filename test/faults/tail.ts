@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import { findProgram } from "../brokers/program.ts";
 import { type Count, readCount } from "./counters.ts";
 
 /**
@@ -46,7 +47,7 @@ export class Tail {
   #follow(): void {
     const settings = ["fetch.wait.max.ms=100", "reconnect.backoff.max.ms=500"].flatMap((one) => ["-X", one]);
     const what = ["-b", this.#bootstrap, "-C", "-t", this.#topic, "-o", "beginning"];
-    const child = spawn("kcat", [...what, ...settings, "-q", "-u", "-E", "-f", "%p %o %s\n"], {
+    const child = spawn(findProgram("kcat")!, [...what, ...settings, "-q", "-u", "-E", "-f", "%p %o %s\n"], {
       stdio: ["ignore", "pipe", "ignore"],
     });
     this.#child = child;
