@@ -51,6 +51,10 @@ export class Ordeal {
 
   async run(): Promise<Result> {
     const watch = this.#watch();
+    const abandon = () => {
+      for (const runner of this.#runners) runner.signal("SIGKILL");
+    };
+    process.once("exit", abandon);
     try {
       await this.#start();
       this.#base = await this.#runner.memory();
@@ -64,6 +68,7 @@ export class Ordeal {
       this.#find("stuck", `${error.message}\n${this.#runner.stderr.slice(-3_000)}`);
     } finally {
       watch.abort();
+      process.removeListener("exit", abandon);
       for (const runner of this.#runners) if (!runner.over) await runner.kill();
     }
     return this.#judge();

@@ -144,4 +144,11 @@ function complain(what: string): number {
   return 1;
 }
 
+// Whatever runs then ends with this process: brokers, runners, readers.
+for (const [signal, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const) {
+  process.once(signal, () => process.exit(code));
+}
 process.exitCode = await main();

@@ -13,6 +13,7 @@ export class Tail {
   readonly #bootstrap: string;
   readonly #topic: string;
   readonly #onRecord: (count: Count) => void;
+  readonly #kill = () => this.#child?.kill("SIGKILL");
   #child: ChildProcess | undefined;
   #over = false;
 
@@ -26,6 +27,7 @@ export class Tail {
     this.#topic = topic;
     this.#onRecord = onRecord;
     this.partitions = Array.from({ length: partitions }, () => []);
+    process.once("exit", this.#kill);
     this.#follow();
   }
 
@@ -36,6 +38,7 @@ export class Tail {
 
   async stop(): Promise<void> {
     this.#over = true;
+    process.removeListener("exit", this.#kill);
     const child = this.#child;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     await new Promise((resolve) => {
