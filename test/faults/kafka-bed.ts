@@ -120,7 +120,10 @@ export class KafkaBed implements Bed {
   async feed(count: number, family: string): Promise<void> {
     const lines = this.#counters.take(count, family).map(({ key, value }) => `${key}\t${value}\n`);
     const settings = ["enable.idempotence=true", "partitioner=murmur2_random"].flatMap((one) => ["-X", one]);
-    await this.#cluster.kcat(["-P", "-t", "in", "-K", "\t", ...settings], { stdin: lines.join("") });
+    await this.#cluster.kcat(["-P", "-t", "in", "-K", "\t", ...settings], {
+      stdin: lines.join(""),
+      within: 120_000,
+    });
   }
 
   async delivered(): Promise<number> {
