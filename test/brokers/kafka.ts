@@ -75,6 +75,14 @@ export interface KafkaOptions {
   readonly properties?: Readonly<Record<string, string>>;
   /** One more listener, where this user must log in with SASL PLAIN: {@link KafkaCluster.saslBootstrap}. */
   readonly sasl?: { readonly username: string; readonly password: string };
+  /** One more listener on each broker, for clients that come through a proxy: {@link KafkaCluster.doors}. */
+  readonly proxied?: boolean;
+}
+
+/** A listener that is advertised at another port than its own: a proxy belongs between them. */
+export interface Door {
+  readonly advertised: number;
+  readonly listens: number;
 }
 
 /** A cluster of ours, whose brokers may be stopped, killed and frozen. A broker's number counts from 0. */
@@ -92,6 +100,14 @@ export class KafkaCluster extends Kafka {
   get saslBootstrap(): string | undefined {
     const addresses = this.#nodes.flatMap((node) => node.saslAddress ?? []);
     return addresses.length === 0 ? undefined : addresses.join(",");
+  }
+
+  /**
+   * With the option `proxied`, one of each broker. Whoever comes in through it is told of these advertised ports
+   * alone, whatever broker it looks for.
+   */
+  get doors(): Door[] {
+    return this.#nodes.flatMap((node) => node.door ?? []);
   }
 
   /** Starts a broker that was killed; one that runs is first stopped in good order. Same port, same data. */
@@ -166,12 +182,13 @@ export class KafkaCluster extends Kafka {
 interface Node {
   readonly address: string;
   readonly saslAddress: string | undefined;
+  readonly door: Door | undefined;
   readonly server: Server;
 }
 
 /** Starts a cluster in KRaft mode on free loopback ports. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
-  const { brokers = 1, properties = {}, sasl } = options;
+  const { brokers = 1, properties = {}, sasl, proxied = false } = options;
   const jars = join(await kafkaJars(), "*");
   const home = new Home("kafka");
   try {
@@ -187,7 +204,8 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
         const plain = settings({ id, port, controllerPort, voters, data, brokers });
         const saslAddress = sasl === undefined ? undefined : `127.0.0.1:${await freePort()}`;
         const secured = saslAddress === undefined ? plain : withSasl(plain, saslAddress, sasl!);
-        const all = { ...secured, ...properties };
+        const door = proxied ? { advertised: await freePort(), listens: await freePort() } : undefined;
+        const all = { ...(door === undefined ? secured : withDoor(secured, door)), ...properties };
         writeFileSync(
           file,
           Object.entries(all)
@@ -210,7 +228,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
           args: [...serverJvm, "-cp", jars, "kafka.Kafka", file],
           env: process.env,
         });
-        return { address: `127.0.0.1:${port}`, saslAddress, server };
+        return { address: `127.0.0.1:${port}`, saslAddress, door, server };
       }),
     );
     const cluster = new KafkaCluster(home, nodes);
@@ -283,6 +301,16 @@ function withSasl(
     "listener.security.protocol.map": `${plain["listener.security.protocol.map"]},SASL:SASL_PLAINTEXT`,
     "sasl.enabled.mechanisms": "PLAIN",
     "listener.name.sasl.plain.sasl.jaas.config": `${login} required user_${username}="${password}";`,
+  };
+}
+
+/** The same with a listener more, whose clients believe it to be elsewhere. */
+function withDoor(plain: Record<string, string>, { advertised, listens }: Door): Record<string, string> {
+  return {
+    ...plain,
+    listeners: `${plain.listeners},PROXIED://127.0.0.1:${listens}`,
+    "advertised.listeners": `${plain["advertised.listeners"]},PROXIED://127.0.0.1:${advertised}`,
+    "listener.security.protocol.map": `${plain["listener.security.protocol.map"]},PROXIED:PLAINTEXT`,
   };
 }
 

@@ -1,0 +1,69 @@
+import type { History } from "./checker.ts";
+import type { Faults } from "./proxy.ts";
+
+/** Families of keys: messages of the second are fed only while order is nobody's promise. */
+export const ordered = "k";
+export const unordered = "u";
+
+/** A cut of a connection, in the words of its proxy. */
+export interface Cut {
+  readonly direction: "request" | "reply";
+  readonly kind: string;
+}
+
+/** The runner, for a trouble that needs it out of the way. */
+export interface Freezable {
+  freeze(): void;
+  thaw(): void;
+}
+
+/** A fault that only one kind of broker has; done when it is over. */
+export type Trouble = (runner: Freezable) => Promise<void>;
+
+/**
+ * Brokers of one kind behind a proxy, an input, an output, and a topology between them. Everything that the
+ * ordeal itself does to the brokers goes past the proxy.
+ */
+export interface Bed {
+  readonly name: string;
+  readonly topology: string;
+  /** For the runner: where the brokers are, as it sees them. */
+  readonly env: NodeJS.ProcessEnv;
+  readonly faults: Faults;
+  /** Cuts before the broker hears, and cuts of the reply alone. */
+  readonly cuts: { readonly before: readonly Cut[]; readonly reply: readonly Cut[] };
+  /** Faults beyond cuts and restarts, by name. */
+  readonly troubles: Readonly<Record<string, Trouble>>;
+  /** What the runner logs when it is at work. */
+  readonly atWork: string;
+  /** What the runner logs whenever an epoch, or a channel, begins, or a sink's writes are in doubt. */
+  readonly beginnings: RegExp;
+  /** Most messages that are in flight at once. */
+  readonly credit: number;
+  /** How long an acknowledgement is put off, ms; 0 where what is not acknowledged is within `credit`. */
+  readonly commitInterval: number;
+  /** Whether order holds with several runners at once. */
+  readonly keepsOrderAmongMembers: boolean;
+  /** Messages fed so far. */
+  readonly fed: number;
+  /** Times at which acknowledgements were compared with what the broker held. */
+  readonly samples: number;
+  /** Ids acknowledged upstream while they were nowhere downstream. */
+  readonly earlyAcks: ReadonlySet<string>;
+  /** Committed offsets that went backwards. */
+  readonly regressions: readonly string[];
+
+  feed(count: number, family: string): Promise<void>;
+  /** Messages in the output and among the dead letters now, with repetitions that are not yet told apart. */
+  delivered(): Promise<number>;
+  /** Whether nothing of the input is left to do. */
+  drained(): Promise<boolean>;
+  /** Looks for early acks; no runner is at work meanwhile. */
+  inspect(): Promise<void>;
+  /** Kills a broker, or stops it in good order; `meanwhile` happens while it is away. */
+  restart(how: "kill" | "clean", meanwhile: () => Promise<void>): Promise<void>;
+  /** Most resident memory that the runner may take, in bytes, when it took `base` before any work. */
+  memoryLimit(base: number): number;
+  harvest(): Promise<History>;
+  stop(): Promise<void>;
+}

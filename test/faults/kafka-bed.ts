@@ -1,0 +1,279 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import kafkajs, { type Admin } from "kafkajs";
+import type { Random } from "../../src/component/context.ts";
+import { type KafkaCluster, startKafka } from "../brokers/kafka.ts";
+import { until } from "../brokers/until.ts";
+import { quietKafka } from "../kafka-log.ts";
+import { type Bed, type Cut, ordered, type Trouble, unordered } from "./bed.ts";
+import type { History } from "./checker.ts";
+import { Counters, idOf } from "./counters.ts";
+import { kafkaFrames } from "./kafka-frames.ts";
+import { moveLeaders } from "./leaders.ts";
+import { Faults, TcpProxy } from "./proxy.ts";
+import { Tail } from "./tail.ts";
+
+const brokers = 3;
+const inputs = 4;
+// Each lane feeds all of the output's partitions, so that one of them may be stuck and the others not.
+const outputs = 6;
+const group = "counters";
+const MiB = 2 ** 20;
+const sampleEvery = 300;
+
+const topologyText = `import { batch, decode, dedup, env, kafka, key, topology } from "millrace";
+const cluster = kafka({ brokers: env("KAFKA_BROKERS"), requestTimeout: "4s", connectTimeout: "2s" });
+export default topology("counters", (t) => {
+  t.from(cluster.source({ topics: ["in"], group: "${group}", credit: 500, chunk: 100, commitInterval: "500ms",
+      sessionTimeout: "3s", heartbeatInterval: "500ms", rebalanceTimeout: "10s", maxWait: "100ms" }))
+    .pipe(
+      decode("json"),
+      key("/key"),
+      dedup({ id: (count) => \`\${count.key}:\${count.seq}\`, capacity: 20_000, ttl: "10m" }),
+      batch({ count: 100, within: "20ms" }),
+    )
+    .to(cluster.sink({ topic: "out", maxBackoff: "500ms" }));
+  t.deadLetters(cluster.sink({ topic: "dead", maxBackoff: "500ms" }));
+});
+`;
+
+/** Three brokers, all topics on each of them, and a dedup that must not take for done what is under way. */
+export class KafkaBed implements Bed {
+  static async start(random: Random): Promise<KafkaBed> {
+    const cluster = await startKafka({ brokers, proxied: true });
+    const folder = mkdtempSync(join(tmpdir(), "millrace-faults-"));
+    const bed = new KafkaBed(random, cluster, folder);
+    try {
+      await bed.#open();
+      return bed;
+    } catch (error) {
+      await bed.stop();
+      throw error;
+    }
+  }
+
+  readonly name = "Kafka → Kafka";
+  readonly topology: string;
+  readonly faults = new Faults();
+  readonly atWork = "partitions assigned";
+  readonly beginnings = /"partitions assigned"|sink is in trouble/g;
+  readonly credit = 500;
+  readonly commitInterval = 500;
+  readonly keepsOrderAmongMembers = true;
+  readonly earlyAcks = new Set<string>();
+  readonly regressions: string[] = [];
+  readonly cuts: { readonly before: readonly Cut[]; readonly reply: readonly Cut[] } = {
+    before: [
+      { direction: "request", kind: "Produce" },
+      { direction: "request", kind: "Fetch" },
+      { direction: "request", kind: "OffsetCommit" },
+      { direction: "request", kind: "Heartbeat" },
+    ],
+    reply: [
+      { direction: "reply", kind: "Produce" },
+      { direction: "reply", kind: "Produce" },
+      { direction: "reply", kind: "OffsetCommit" },
+      { direction: "reply", kind: "Fetch" },
+    ],
+  };
+  readonly troubles: Readonly<Record<string, Trouble>>;
+  samples = 0;
+  readonly #random: Random;
+  readonly #cluster: KafkaCluster;
+  readonly #folder: string;
+  readonly #counters: Counters;
+  readonly #arrived = new Set<string>();
+  /** For each partition of the input: below this offset all acknowledged ids were found downstream. */
+  readonly #checked: number[] = new Array(inputs).fill(0);
+  readonly #committed: number[] = new Array(inputs).fill(0);
+  #admin!: Admin;
+  #proxies: TcpProxy[] = [];
+  #tails: { readonly input: Tail; readonly output: Tail; readonly dead: Tail } | undefined;
+  #sampling: Promise<void> | undefined;
+  #over = false;
+
+  private constructor(random: Random, cluster: KafkaCluster, folder: string) {
+    this.#random = random;
+    this.#cluster = cluster;
+    this.#folder = folder;
+    this.#counters = new Counters(random);
+    this.topology = join(folder, "counters.ts");
+    writeFileSync(this.topology, topologyText);
+    this.troubles = {
+      "leaders moved": () => this.#moveLeaders(),
+      "leaders moved every 2 s": () => this.#keepMovingLeaders(),
+      "sink rejects all": () => this.#rejectAll(),
+      "broker frozen": () => this.#freeze(),
+    };
+  }
+
+  get env(): NodeJS.ProcessEnv {
+    return { KAFKA_BROKERS: this.#proxies.map(({ port }) => `127.0.0.1:${port}`).join(",") };
+  }
+
+  get fed(): number {
+    return this.#counters.fed;
+  }
+
+  async feed(count: number, family: string): Promise<void> {
+    const lines = this.#counters.take(count, family).map(({ key, value }) => `${key}\t${value}\n`);
+    const settings = ["enable.idempotence=true", "partitioner=murmur2_random"].flatMap((one) => ["-X", one]);
+    await this.#cluster.kcat(["-P", "-t", "in", "-K", "\t", ...settings], {
+      stdin: lines.join(""),
+      within: 120_000,
+    });
+  }
+
+  async delivered(): Promise<number> {
+    return this.#arrived.size;
+  }
+
+  async drained(): Promise<boolean> {
+    return this.#arrived.size === this.fed;
+  }
+
+  inspect(): Promise<void> {
+    return this.#sample();
+  }
+
+  async restart(how: "kill" | "clean", meanwhile: () => Promise<void>): Promise<void> {
+    const broker = this.#anyBroker();
+    if (how === "kill") await this.#cluster.kill(broker);
+    else await this.#cluster.shutDown(broker);
+    await meanwhile();
+    await this.#cluster.restart(broker);
+  }
+
+  /** Per broker one fetch as it came and as records, κ = 3 for parsed JSON, a batch per lane in and out, dedup. */
+  memoryLimit(base: number): number {
+    const fetches = brokers * 2 * inputs * MiB;
+    return base + fetches + 3 * 16 * MiB + inputs * 2 * MiB + 20_000 * 300;
+  }
+
+  async harvest(): Promise<History> {
+    await this.#caughtUp();
+    const all = ({ partitions }: Tail) => partitions.flat();
+    const { input, output, dead } = this.#tails!;
+    return { input: all(input), output: all(output), dead: all(dead), unordered };
+  }
+
+  async stop(): Promise<void> {
+    this.#over = true;
+    await this.#sampling;
+    const { input, output, dead } = this.#tails ?? {};
+    await Promise.all([input?.stop(), output?.stop(), dead?.stop()]);
+    await this.#admin?.disconnect().catch(() => {});
+    await Promise.all(this.#proxies.map((proxy) => proxy.close()));
+    await this.#cluster.stop();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  async #open(): Promise<void> {
+    const { bootstrap, doors } = this.#cluster;
+    this.#proxies = await Promise.all(
+      doors.map(({ advertised, listens }) => TcpProxy.start(kafkaFrames, this.faults, advertised, listens)),
+    );
+    const settings = { "min.insync.replicas": "2" };
+    await this.#cluster.createTopic("in", { partitions: inputs, replication: brokers, settings });
+    await this.#cluster.createTopic("out", { partitions: outputs, replication: brokers, settings });
+    await this.#cluster.createTopic("dead", { partitions: 1, replication: brokers, settings });
+    this.#admin = quietKafka(bootstrap).admin();
+    await this.#admin.connect();
+    const arrived = (count: Parameters<typeof idOf>[0]) => this.#arrived.add(idOf(count));
+    this.#tails = {
+      input: new Tail(bootstrap, "in", inputs),
+      output: new Tail(bootstrap, "out", outputs, arrived),
+      dead: new Tail(bootstrap, "dead", 1, arrived),
+    };
+    this.#sampling = this.#keepSampling();
+  }
+
+  async #keepSampling(): Promise<void> {
+    while (!this.#over) {
+      // Brokers come and go; the next sample is as good.
+      await this.#sample().catch(() => {});
+      await pause(sampleEvery);
+    }
+  }
+
+  /**
+   * What was committed is read first, and where the output ends afterwards: everything below the commit must
+   * have been written before that end.
+   */
+  async #sample(): Promise<void> {
+    const [topic] = await this.#admin.fetchOffsets({ groupId: group, topics: ["in"] });
+    const committed = new Map(
+      topic!.partitions.map(({ partition, offset }) => [partition, Math.max(0, Number(offset))]),
+    );
+    await this.#caughtUp();
+    const { input } = this.#tails!;
+    await until("the input is read", () => this.#over || input.reached(committed));
+    for (const [partition, offset] of committed) {
+      if (offset < this.#committed[partition]!)
+        this.#regressed(partition, this.#committed[partition]!, offset);
+      this.#committed[partition] = offset;
+      for (let at = this.#checked[partition]!; at < offset; at++) {
+        const id = idOf(input.partitions[partition]![at]!);
+        if (!this.#arrived.has(id)) this.earlyAcks.add(id);
+      }
+      this.#checked[partition] = Math.max(this.#checked[partition]!, offset);
+    }
+    this.samples++;
+  }
+
+  #regressed(partition: number, from: number, to: number): void {
+    this.regressions.push(`in/${partition}: ${from} to ${to}`);
+  }
+
+  /** Until what the brokers hold of the output now has been read. */
+  async #caughtUp(): Promise<void> {
+    const { output, dead } = this.#tails!;
+    for (const [tail, topic] of [
+      [output, "out"],
+      [dead, "dead"],
+    ] as const) {
+      const offsets = await this.#admin.fetchTopicOffsets(topic);
+      const ends = new Map(offsets.map(({ partition, high }) => [partition, Number(high)]));
+      await until(`${topic} is read`, () => this.#over || tail.reached(ends));
+    }
+  }
+
+  #anyBroker(): number {
+    return Math.floor(this.#random.next() * brokers);
+  }
+
+  async #moveLeaders(): Promise<void> {
+    for (const topic of ["in", "out"]) await moveLeaders(this.#admin, topic, this.#random);
+  }
+
+  async #keepMovingLeaders(): Promise<void> {
+    for (let moves = 0; moves < 8; moves++) {
+      await this.#moveLeaders();
+      await this.feed(300, ordered);
+      await pause(2_000);
+    }
+  }
+
+  /** A fault of the sink that is no fault of any message. */
+  async #rejectAll(): Promise<void> {
+    const limit = (entries: { name: string; value: string }[]) =>
+      this.#admin.alterConfigs({
+        validateOnly: false,
+        resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: "out", configEntries: entries }],
+      });
+    const insync = { name: "min.insync.replicas", value: "2" };
+    await limit([insync, { name: "max.message.bytes", value: "1" }]);
+    await this.feed(1_000, ordered);
+    await pause(4_000);
+    await limit([insync]);
+  }
+
+  async #freeze(): Promise<void> {
+    const broker = this.#anyBroker();
+    this.#cluster.pause(broker);
+    await pause(1_000 + this.#random.next() * 2_000);
+    this.#cluster.resume(broker);
+  }
+}

@@ -1,0 +1,293 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { type Channel, type ChannelModel, type ConfirmChannel, connect } from "amqplib";
+import type { Random } from "../../src/component/context.ts";
+import { type RabbitmqBroker, startRabbitmq } from "../brokers/rabbitmq.ts";
+import { until } from "../brokers/until.ts";
+import { amqpFrames } from "./amqp-frames.ts";
+import { type Bed, type Cut, type Freezable, ordered, type Trouble, unordered } from "./bed.ts";
+import type { History } from "./checker.ts";
+import { type Count, Counters, idOf, readCount } from "./counters.ts";
+import { Faults, TcpProxy } from "./proxy.ts";
+
+const MiB = 2 ** 20;
+const prefetch = 500;
+
+const topologyText = `import { batch, decode, env, rabbitmq, topology } from "millrace";
+const broker = rabbitmq({ url: env("AMQP_URL"), heartbeat: "4s", connectTimeout: "4s", queues: {
+  in: { type: "classic" }, out: { type: "classic" }, dead: { type: "classic" } } });
+export default topology("counters", (t) => {
+  t.from(broker.source({ queue: "in", prefetch: ${prefetch} }))
+    .pipe(decode("json"), batch({ count: 50, within: "20ms" }))
+    .to(broker.sink({ queue: "out", maxBackoff: "500ms" }));
+  t.deadLetters(broker.sink({ queue: "dead" }));
+});
+`;
+
+/** A connection of the ordeal's own, past the proxy, and what is asked through it. */
+interface Desk {
+  readonly connection: ChannelModel;
+  readonly channel: ConfirmChannel;
+}
+
+/**
+ * One broker and classic queues. Output and dead letters are taken out of their queues only while no runner is
+ * at work and no fault is near, so that nothing that is read is read twice.
+ */
+export class RabbitmqBed implements Bed {
+  static async start(random: Random): Promise<RabbitmqBed> {
+    const broker = await startRabbitmq();
+    const folder = mkdtempSync(join(tmpdir(), "millrace-faults-"));
+    const bed = new RabbitmqBed(random, broker, folder);
+    try {
+      await bed.#open();
+      return bed;
+    } catch (error) {
+      await bed.stop();
+      throw error;
+    }
+  }
+
+  readonly name = "RabbitMQ → RabbitMQ";
+  readonly topology: string;
+  readonly faults = new Faults();
+  readonly atWork = "topology running";
+  readonly beginnings = /connected to RabbitMQ|the consumer stopped|the publisher stopped/g;
+  readonly credit = prefetch;
+  readonly commitInterval = 0;
+  readonly keepsOrderAmongMembers = false;
+  readonly earlyAcks = new Set<string>();
+  readonly regressions: readonly string[] = [];
+  readonly cuts: { readonly before: readonly Cut[]; readonly reply: readonly Cut[] } = {
+    before: [
+      { direction: "request", kind: "publish" },
+      { direction: "request", kind: "ack" },
+      { direction: "request", kind: "content" },
+    ],
+    reply: [
+      { direction: "reply", kind: "confirm" },
+      { direction: "reply", kind: "confirm" },
+      { direction: "reply", kind: "deliver" },
+    ],
+  };
+  readonly troubles: Readonly<Record<string, Trouble>>;
+  samples = 0;
+  readonly #random: Random;
+  readonly #broker: RabbitmqBroker;
+  readonly #folder: string;
+  readonly #counters: Counters;
+  readonly #input: Count[] = [];
+  readonly #output: Count[] = [];
+  readonly #dead: Count[] = [];
+  readonly #arrived = new Set<string>();
+  #proxy: TcpProxy | undefined;
+  #desk: Promise<Desk> | undefined;
+
+  private constructor(random: Random, broker: RabbitmqBroker, folder: string) {
+    this.#random = random;
+    this.#broker = broker;
+    this.#folder = folder;
+    this.#counters = new Counters(random);
+    this.topology = join(folder, "counters.ts");
+    writeFileSync(this.topology, topologyText);
+    this.troubles = {
+      "memory alarm": () =>
+        this.#alarm(
+          ["set_vm_memory_high_watermark", "absolute", "1MB"],
+          ["set_vm_memory_high_watermark", "0.4"],
+        ),
+      "disk alarm": () => this.#alarm(["set_disk_free_limit", "1000000GB"], ["set_disk_free_limit", "50MB"]),
+      "broker frozen": () => this.#freeze(),
+      "output deleted": (runner) => this.#deleteOutput(runner),
+    };
+  }
+
+  get env(): NodeJS.ProcessEnv {
+    return { AMQP_URL: `amqp://guest:guest@127.0.0.1:${this.#proxy!.port}` };
+  }
+
+  get fed(): number {
+    return this.#counters.fed;
+  }
+
+  async feed(count: number, family: string): Promise<void> {
+    const { channel } = await this.#at();
+    for (const { value } of this.#counters.take(count, family)) {
+      channel.sendToQueue("in", Buffer.from(value), { persistent: true });
+      this.#input.push(readCount(value));
+    }
+    await channel.waitForConfirms();
+  }
+
+  async delivered(): Promise<number> {
+    const { channel } = await this.#at();
+    const out = await channel.checkQueue("out");
+    const dead = await channel.checkQueue("dead");
+    return this.#arrived.size + out.messageCount + dead.messageCount;
+  }
+
+  /** Unacknowledged messages too; the broker tells of them through its command only. */
+  async drained(): Promise<boolean> {
+    const { stdout } = await this.#broker.ctl("list_queues", "-q", "--no-table-headers", "name", "messages");
+    return /^in\t0$/m.test(stdout);
+  }
+
+  /**
+   * With no consumer left, what is unacknowledged is all in the input again. So everything fed is there, or
+   * downstream.
+   */
+  async inspect(): Promise<void> {
+    const { channel, connection } = await this.#at();
+    await until(
+      "the runner's consumer is gone",
+      async () => (await channel.checkQueue("in")).consumerCount === 0,
+    );
+    await this.#collect();
+    const left = new Set((await read(connection, "in", "leave")).map(idOf));
+    for (const count of this.#input) {
+      const id = idOf(count);
+      if (!left.has(id) && !this.#arrived.has(id)) this.earlyAcks.add(id);
+    }
+    this.samples++;
+  }
+
+  async restart(how: "kill" | "clean", meanwhile: () => Promise<void>): Promise<void> {
+    await this.#leave();
+    if (how === "kill") await this.#broker.kill();
+    else await this.#broker.shutDown();
+    await meanwhile();
+    await this.#broker.restart();
+  }
+
+  /** The prefetch at its largest message, κ = 3 for parsed JSON, and a batch in and out. */
+  memoryLimit(base: number): number {
+    return base + 16 * MiB + 3 * 16 * MiB + 2 * MiB;
+  }
+
+  async harvest(): Promise<History> {
+    await this.#collect();
+    return { input: this.#input, output: this.#output, dead: this.#dead, unordered };
+  }
+
+  async stop(): Promise<void> {
+    await this.#leave().catch(() => {});
+    await this.#proxy?.close();
+    await this.#broker.stop();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  async #open(): Promise<void> {
+    const port = Number(new URL(this.#broker.url).port);
+    this.#proxy = await TcpProxy.start(amqpFrames, this.faults, 0, port);
+    const { channel } = await this.#at();
+    for (const queue of ["in", "out", "dead"]) {
+      await channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": "classic" } });
+    }
+  }
+
+  #at(): Promise<Desk> {
+    this.#desk ??= (async () => {
+      const connection = await connect(this.#broker.url);
+      connection.on("error", () => {});
+      connection.on("close", () => {
+        this.#desk = undefined;
+      });
+      const channel = await connection.createConfirmChannel();
+      channel.on("error", () => {});
+      // Closed by the broker when it is asked for a queue that is not there just then.
+      channel.on("close", () => {
+        this.#desk = undefined;
+        connection.close().catch(() => {});
+      });
+      return { connection, channel };
+    })();
+    this.#desk.catch(() => {
+      this.#desk = undefined;
+    });
+    return this.#desk;
+  }
+
+  async #leave(): Promise<void> {
+    const desk = this.#desk;
+    this.#desk = undefined;
+    if (desk !== undefined) await (await desk).connection.close();
+  }
+
+  async #collect(): Promise<void> {
+    const { connection } = await this.#at();
+    for (const [queue, into] of [
+      ["out", this.#output],
+      ["dead", this.#dead],
+    ] as const) {
+      for (const count of await read(connection, queue, "take")) {
+        into.push(count);
+        this.#arrived.add(idOf(count));
+      }
+    }
+  }
+
+  /** The alarm is raised over messages that were fed before it: it stops whoever publishes. */
+  async #alarm(raise: readonly string[], end: readonly string[]): Promise<void> {
+    await this.feed(1_000, ordered);
+    await this.#broker.ctl(...raise);
+    await pause(1_000 + this.#random.next() * 2_000);
+    await this.#broker.ctl(...end);
+  }
+
+  /**
+   * Deleted at a moment when it is empty and nothing is on its way to it, so that the fault loses nothing by
+   * itself. The topology declares it, so the sink makes it again.
+   */
+  async #deleteOutput(runner: Freezable): Promise<void> {
+    runner.freeze();
+    await until("the output is empty and can be deleted", async () => {
+      await this.#collect();
+      const channel = await (await this.#at()).connection.createChannel();
+      channel.on("error", () => {});
+      await channel.deleteQueue("out", { ifEmpty: true });
+      await channel.close();
+      return true;
+    });
+    runner.thaw();
+    // The sink hears of it when it publishes.
+    await this.feed(100, ordered);
+    await until("the sink has made its queue again", async () => {
+      const channel = await (await this.#at()).connection.createChannel();
+      channel.on("error", () => {});
+      await channel.checkQueue("out");
+      await channel.close();
+      return true;
+    });
+  }
+
+  async #freeze(): Promise<void> {
+    this.#broker.pause();
+    await pause(1_000 + this.#random.next() * 2_000);
+    this.#broker.resume();
+  }
+}
+
+/** All that is ready in a queue, in its order; what is left is put back where it was. */
+async function read(connection: ChannelModel, queue: string, how: "take" | "leave"): Promise<Count[]> {
+  const channel: Channel = await connection.createChannel();
+  const { messageCount } = await channel.checkQueue(queue);
+  const counts: Count[] = [];
+  if (messageCount > 0) {
+    await new Promise<void>((resolve, reject) => {
+      channel.once("error", reject);
+      channel
+        .consume(queue, (message) => {
+          if (message === null || counts.length === messageCount) return;
+          counts.push(readCount(message.content.toString()));
+          if (counts.length < messageCount) return;
+          if (how === "take") channel.ack(message, true);
+          resolve();
+        })
+        .catch(reject);
+    });
+  }
+  await channel.close();
+  return counts;
+}
