@@ -58,7 +58,7 @@ test("columns that were never written are read from the records", () => {
 test("a branch has columns of its own", () => {
   const { chunk } = chunkOf(2);
   chunk.values = ["a", "b"];
-  const copy = chunk.branch(new Fork(chunk, 1));
+  const copy = new Fork(chunk, 1).branch();
   (copy.values as unknown[])[0] = "changed";
   copy.takeOut(1);
   assert.equal(chunk.value(0), "a");
@@ -83,7 +83,7 @@ test("property: a fan-out settles a message once all branches have, with the wor
       ({ branches, ends, seed }) => {
         const { chunk, outcomes, parts } = chunkOf(ends.length);
         const fork = new Fork(chunk, branches);
-        const copies = Array.from({ length: branches }, () => chunk.branch(fork));
+        const copies = Array.from({ length: branches }, () => fork.branch());
         assert.equal(parts(), ends.length * branches);
         const moves = ends.flatMap((list, index) => list.map((end, branch) => ({ index, branch, end })));
         const left = ends.map(() => branches);

@@ -221,9 +221,9 @@ export class Chunk<T = unknown> {
 
 /**
  * Settles each message of a chunk once all its branches have, with the worst of their outcomes. The chunk's
- * copies for the branches come from {@link Chunk.branch} with this as their owner.
+ * copies for the branches come from {@link Fork.branch}.
  */
-export class Fork implements Settler {
+export class Fork {
   readonly #chunk: Chunk;
   readonly #open: Uint8Array;
   readonly #worst: Uint8Array;
@@ -235,8 +235,19 @@ export class Fork implements Settler {
     chunk.lane.ledger.branched(chunk.lane, chunk.live * (branches - 1));
   }
 
-  settle(index: number, outcome: Outcome): void {
-    if (this.#open[index] === 0) return;
+  /** The chunk for the next branch. Each message of it counts once, however often it is settled. */
+  branch(): Chunk {
+    const told = new Uint8Array(this.#chunk.length);
+    return this.#chunk.branch({
+      settle: (index, outcome) => {
+        if (told[index] !== 0) return;
+        told[index] = 1;
+        this.#settle(index, outcome);
+      },
+    });
+  }
+
+  #settle(index: number, outcome: Outcome): void {
     if (outcome > this.#worst[index]!) this.#worst[index] = outcome;
     if (--this.#open[index]! > 0) this.#chunk.lane.ledger.branched(this.#chunk.lane, -1);
     else this.#chunk.settle(index, this.#worst[index] as Outcome);

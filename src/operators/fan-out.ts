@@ -7,5 +7,5 @@ import { type Chunk, Fork } from "../message/chunk.ts";
  */
 export function fanOut(chunk: Chunk, branches: number): Chunk[] {
   const fork = new Fork(chunk, branches);
-  return Array.from({ length: branches }, () => chunk.branch(fork));
+  return Array.from({ length: branches }, () => fork.branch());
 }

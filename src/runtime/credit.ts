@@ -22,7 +22,9 @@ interface Progress {
  *
  * Half of the credit is reserved, in equal parts, for the lanes; the other half goes to whoever asks first. So
  * a busy lane can use most of it, and a stuck one cannot take what the others need. A lane also stops at its
- * span limit, whatever is free, which bounds what a crash would replay.
+ * span limit, whatever is free, which bounds what a crash would replay. What is in flight never exceeds the
+ * credit, by no more than one message where its bytes do: a lane that comes while others hold everything waits
+ * for the first of it to settle.
  *
  * A message that fans out is one message in flight and several *parts*: starvation compares parts, since one
  * branch may hold what another is writing.
@@ -128,8 +130,10 @@ export class Credit implements Ledger {
       wanted,
       Math.max(0, reserve - lane.inFlight) + spared.messages,
       Math.max(0, span - lane.span),
+      Math.max(0, messages - this.#inFlight),
     );
-    const room = Math.max(0, reservedBytes - lane.bytesInFlight) + spared.bytes;
+    const free = bytes - this.#bytes;
+    const room = Math.min(free, Math.max(0, reservedBytes - lane.bytesInFlight) + spared.bytes);
     let size = 0;
     let fitting = 0;
     while (fitting < count) {
@@ -137,8 +141,8 @@ export class Credit implements Ledger {
       if (size > room) break;
       fitting++;
     }
-    // One message larger than all the room there is must still get through, alone.
-    if (fitting === 0 && count > 0 && lane.inFlight === 0) fitting = 1;
+    // One message larger than all the room there is must still get through, one at a time beyond the limit.
+    if (fitting === 0 && count > 0 && lane.inFlight === 0 && free > 0) fitting = 1;
     else if (fitting < Math.min(count, decent) && lane.inFlight > 0) fitting = 0;
     count = count < decent && lane.inFlight > 0 ? 0 : fitting;
     if (count === 0) {

@@ -134,16 +134,19 @@ export class LaneIntake implements Intake {
     this.credit.askAgain();
     let again = false;
     const lanes = this.#turn;
-    for (const lane of lanes) {
-      const backlog = this.#backlogs.get(lane);
-      if (backlog === undefined || backlog.count === 0) continue;
-      const took = this.#takeChunk(lane, backlog);
-      if (this.#stopped) break;
-      if (backlog.count === 0) backlog.settings.onDrained?.(lane);
-      else if (took) again = true;
+    try {
+      for (const lane of lanes) {
+        const backlog = this.#backlogs.get(lane);
+        if (backlog === undefined || backlog.count === 0) continue;
+        const took = this.#takeChunk(lane, backlog);
+        if (this.#stopped) break;
+        if (backlog.count === 0) backlog.settings.onDrained?.(lane);
+        else if (took) again = true;
+      }
+    } finally {
+      this.#pumping = false;
     }
     if (lanes.length > 1) this.#turn = [...this.#turn.slice(1), ...this.#turn.slice(0, 1)];
-    this.#pumping = false;
     if (again) this.#schedule();
   }
 

@@ -143,10 +143,9 @@ class PlanRun implements Run {
   /** A session that is open only when the run is over is closed here: nobody else would. */
   async #unlessOver<S extends SourceSession | SinkSession>(opening: Promise<S>): Promise<S> {
     const session = await opening;
-    const { signal } = this.#abort;
-    if (!signal.aborted) return session;
+    if (this.#mode === "starting") return session;
     await session.close(this.#options.clock.now() + closeTimeout);
-    throw signal.reason;
+    throw new MillraceError("gave-up", "the run is over");
   }
 
   status(): RunStatus {
@@ -211,12 +210,8 @@ class PlanRun implements Run {
     const deadline = clock.now() + limit;
     const early = this.#mode === "starting";
     this.#enter("draining");
-    if (early) {
-      // Nothing was taken in yet; whatever is still connecting gives up.
-      this.#abort.abort(new MillraceError("gave-up", "the run was stopped while starting"));
-      await this.started.catch(() => {});
-      return this.#close({ how: "done" });
-    }
+    // Some sources may be open and others not yet: none takes anything in from now on.
+    for (const intake of this.#intakes.values()) intake.stop();
     for (const session of this.#sources.values()) session.stopIntake();
     if (!(await this.#emptied(deadline))) return this.#drainTimedOut();
     for (const intake of this.#intakes.values()) intake.complete();
@@ -225,6 +220,11 @@ class PlanRun implements Run {
       () => false,
     );
     if (!(await this.#before(deadline, committed))) return this.#drainTimedOut();
+    if (early) {
+      this.#abort.abort(new MillraceError("gave-up", "the run was stopped while starting"));
+      // What cannot be interrupted is closed when it has opened.
+      await this.#before(deadline, this.started);
+    }
     return this.#close({ how: "done" });
   }
 

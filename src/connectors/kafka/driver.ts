@@ -95,6 +95,11 @@ export interface SubscriptionListener {
   records(partition: TopicPartition, records: Records, next: number): void;
   /** Nothing visible below `next`: control records, aborted or compacted ones. */
   passed(partition: TopicPartition, next: number): void;
+  /**
+   * The log does not hold `offset`, where the partition was to be read on (retention passed it, or the topic was made
+   * anew): the driver goes on from the earliest there is, in the same epoch.
+   */
+  outOfRange(partition: TopicPartition, offset: number): void;
   /** Something is wrong; undefined when it is well again. The driver is mending it unless `fatal`. */
   trouble(error: DriverError | undefined, fatal: boolean): void;
 }

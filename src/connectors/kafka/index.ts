@@ -10,6 +10,7 @@ import { EmbeddedKafka, embeddedDriver } from "./drivers/embedded/index.ts";
 import { kafkaJsDriver } from "./drivers/kafkajs/driver.ts";
 import { startError } from "./errors.ts";
 import {
+  groupTimes,
   type KafkaOptions,
   type KafkaSettings,
   type KafkaSinkOptions,
@@ -66,6 +67,7 @@ class KafkaCluster implements KafkaConnection {
 
   source(options: KafkaSourceOptions = {} as KafkaSourceOptions): Source {
     const problems = optionProblems("kafka source", kafkaSourceSchema, options);
+    if (problems.length === 0) problems.push(...groupTimeProblems(options));
     const targets = Array.isArray(options.topics) ? options.topics : [];
     return {
       kind: "source",
@@ -172,6 +174,19 @@ class KafkaCluster implements KafkaConnection {
     if (cluster !== undefined) return embeddedDriver(cluster);
     return kafkaJsDriver;
   }
+}
+
+/** A member that is silent for longer than its session lasts would be put out of the group again and again. */
+function groupTimeProblems(options: KafkaSourceOptions): OptionProblem[] {
+  const { heartbeatInterval, sessionTimeout } = groupTimes(options);
+  if (heartbeatInterval < sessionTimeout) return [];
+  return [
+    {
+      code: "option-invalid",
+      message: `kafka source: "heartbeatInterval" is ${heartbeatInterval} ms, and "sessionTimeout" only ${sessionTimeout} ms`,
+      remedy: "make heartbeatInterval a third of sessionTimeout or less",
+    },
+  ];
 }
 
 /** A password must not cross a network in the clear. */

@@ -63,7 +63,7 @@ export interface KafkaSourceOptions {
   readonly sessionTimeout?: Duration;
   /** How long the group waits for members to rejoin. Default "60s". */
   readonly rebalanceTimeout?: Duration;
-  /** Default "3s". */
+  /** Default "3s", or a third of `sessionTimeout` if that is less. It must be shorter than `sessionTimeout`. */
   readonly heartbeatInterval?: Duration;
   /** Most bytes of one partition in one fetch. Default "1MiB"; as much may wait for credit. */
   readonly maxBytesPerPartition?: Size;
@@ -192,6 +192,16 @@ export function kafkaSettings(options: KafkaOptions): KafkaSettings {
     connectTimeout: milliseconds(options.connectTimeout, 5_000),
     requestTimeout: milliseconds(options.requestTimeout, 30_000),
   };
+}
+
+/** How often the group hears of this member, and how long it waits for that, ms. */
+export function groupTimes(options: KafkaSourceOptions): {
+  readonly sessionTimeout: number;
+  readonly heartbeatInterval: number;
+} {
+  const sessionTimeout = milliseconds(options.sessionTimeout, 30_000);
+  const usual = Math.max(1, Math.min(3_000, Math.floor(sessionTimeout / 3)));
+  return { sessionTimeout, heartbeatInterval: milliseconds(options.heartbeatInterval, usual) };
 }
 
 export function kafkaCredit(options: KafkaSourceOptions): CreditOptions {

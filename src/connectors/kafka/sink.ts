@@ -1,5 +1,5 @@
 import { Backoff } from "../../component/backoff.ts";
-import type { Context, Time } from "../../component/context.ts";
+import type { Context, Time, Timer } from "../../component/context.ts";
 import type { Failure } from "../../component/failure.ts";
 import { milliseconds } from "../../component/options.ts";
 import type { Refusal, SinkSession, SinkStatus } from "../../component/sink.ts";
@@ -30,6 +30,17 @@ interface Piece {
   readonly to: number;
   readonly write: Write;
   encoded: EncodedBatch | undefined;
+  /** Since the broker first found it invalid: what it said, and how many batches the sink had written by then. */
+  suspicion: { readonly reason: string; readonly since: number } | undefined;
+}
+
+function invalidRecord({ suspicion }: Piece): Failure {
+  const said = suspicion?.reason ?? "invalid";
+  return {
+    class: "business",
+    code: "record-refused",
+    message: `the broker refuses it and takes others: ${said}`,
+  };
 }
 
 /** One call of `write`: done when all of its pieces are. */
@@ -45,7 +56,10 @@ class PartitionQueue implements Destination, TopicPartition {
   readonly name: string;
   /** Written in this order; the first is the one being sent. */
   readonly pieces: Piece[] = [];
+  /** Single messages found invalid, which go before `pieces` unless something else is taken first. */
+  readonly suspects: Piece[] = [];
   sending = false;
+  retry: Timer | undefined;
   /** Since the last success. */
   failures = 0;
 
@@ -116,6 +130,8 @@ class KafkaSinkSession implements SinkSession {
   readonly #maxBackoff: number;
   readonly #errors = new RecentErrors();
   #limit: number;
+  /** Batches that were acknowledged. */
+  #written = 0;
   #scheduled = false;
   #trouble: string | undefined;
   #closed = false;
@@ -160,13 +176,21 @@ class KafkaSinkSession implements SinkSession {
     return new Promise((resolve) => {
       const queue = batch.destination as PartitionQueue;
       const write: Write = { open: 1, refusals: [], resolve };
-      queue.pieces.push({ batch, from: 0, to: batch.length, write, encoded: undefined });
+      queue.pieces.push({
+        batch,
+        from: 0,
+        to: batch.length,
+        write,
+        encoded: undefined,
+        suspicion: undefined,
+      });
       this.#schedule();
     });
   }
 
   async close(deadline: Time): Promise<void> {
     this.#closed = true;
+    for (const queue of this.#queues) queue.retry?.cancel();
     await this.#producer.close(deadline);
     await this.#client.close(deadline);
   }
@@ -262,6 +286,9 @@ class KafkaSinkSession implements SinkSession {
     const piece = queue.pieces.shift()!;
     queue.failures = 0;
     queue.sending = false;
+    this.#written++;
+    // The topic takes messages, only not these.
+    for (const suspect of queue.suspects.splice(0)) this.#refuse(suspect, invalidRecord(suspect));
     if (this.#trouble !== undefined && this.#queues.every((other) => other.failures === 0)) {
       this.#trouble = undefined;
       this.#context.logger.info({ node: this.#context.node }, "kafka sink is well again");
@@ -273,16 +300,23 @@ class KafkaSinkSession implements SinkSession {
 
   async #failedOn(queue: PartitionQueue, error: DriverError, inCompany: boolean): Promise<void> {
     queue.failures++;
-    if (error.code === "too-large" && !inCompany && (await this.#tooLarge(queue))) return;
+    if (error.code === "too-large" && !inCompany) {
+      try {
+        if (await this.#tooLarge(queue)) return;
+      } catch (unread) {
+        this.#note(`${queue.name}: ${messageOf(unread)}`);
+      }
+    }
     if (error.code === "invalid" && !inCompany && this.#invalid(queue, error)) return;
     this.#note(`${queue.name}: ${messageOf(error)}`);
-    const wait = Math.min(this.#maxBackoff, 50 * 2 ** Math.min(queue.failures - 1, 10));
+    const wait = Math.min(this.#maxBackoff, 50 * 2 ** Math.min(queue.failures - 1, 20));
     // A failure in company says nothing of whose it was: each is tried again at once, by itself.
     this.#retryAfter(queue, inCompany && error.code !== "retry" ? 0 : this.#context.random.next() * wait);
   }
 
   #retryAfter(queue: PartitionQueue, wait: number): void {
-    this.#context.clock.after(wait, () => {
+    queue.retry = this.#context.clock.after(wait, () => {
+      queue.retry = undefined;
       queue.sending = false;
       this.#send();
     });
@@ -295,7 +329,7 @@ class KafkaSinkSession implements SinkSession {
     const size = piece.encoded?.size ?? 0;
     if (piece.to - piece.from === 1) {
       if (size <= this.#limit || size <= this.#limitAtOpen) return false;
-      this.#refuse(queue, piece, {
+      this.#refuseFirst(queue, {
         class: "business",
         code: "record-too-large",
         message: `the message takes ${size} bytes as encoded, and topic "${this.#topic}" takes at most ${Math.max(this.#limit, this.#limitAtOpen)}`,
@@ -307,15 +341,30 @@ class KafkaSinkSession implements SinkSession {
     return true;
   }
 
-  /** A record that the broker finds invalid is found by halving; it is the message's own fault only if the rest gets through. */
+  /**
+   * A record that the broker finds invalid is found by halving. It is the message's own fault only if the topic
+   * takes others: so it is set aside, and what comes after it tried. When one of those is taken, it is refused;
+   * when there is nothing left to try, it is the topic that is sick, and all is tried again in order, later.
+   * False: hold it.
+   */
   #invalid(queue: PartitionQueue, error: DriverError): boolean {
     const piece = queue.pieces[0]!;
     if (piece.to - piece.from > 1) {
       this.#split(queue, piece);
       return true;
     }
+    piece.suspicion ??= { reason: messageOf(error), since: this.#written };
+    if (this.#written > piece.suspicion.since) {
+      this.#refuseFirst(queue, invalidRecord(piece));
+      return true;
+    }
     if (queue.failures < 3) return false;
-    this.#refuse(queue, piece, { class: "business", code: "record-refused", message: messageOf(error) });
+    if (queue.pieces.length === 1) {
+      queue.pieces.unshift(...queue.suspects.splice(0));
+      return false;
+    }
+    queue.suspects.push(queue.pieces.shift()!);
+    this.#retryAfter(queue, 0);
     return true;
   }
 
@@ -332,12 +381,15 @@ class KafkaSinkSession implements SinkSession {
     this.#retryAfter(queue, 0);
   }
 
-  #refuse(queue: PartitionQueue, piece: Piece, failure: Failure): void {
-    queue.pieces.shift();
-    piece.write.refusals.push({ entry: piece.from, failure });
-    this.#close(piece);
+  #refuseFirst(queue: PartitionQueue, failure: Failure): void {
+    this.#refuse(queue.pieces.shift()!, failure);
     queue.failures = 0;
     this.#retryAfter(queue, 0);
+  }
+
+  #refuse(piece: Piece, failure: Failure): void {
+    piece.write.refusals.push({ entry: piece.from, failure });
+    this.#close(piece);
   }
 
   #close(piece: Piece): void {

@@ -168,9 +168,11 @@ test("a commit that failed is made again for as long as its partition is ours", 
   await run(1_000);
   assert.equal(client.commits[2]!.offsets, "in/0@1", "it may be a rebalance in which it keeps its partition");
   client.listener.revoking([zero, one]);
-  client.commits[2]!.reject(new DriverError("fenced", "the generation has passed"));
+  assert.equal(client.commits.length, 4, "a last time, under the epoch that is ending");
+  for (const { reject } of client.commits.slice(2))
+    reject(new DriverError("fenced", "the generation has passed"));
   await run(10_000);
-  assert.equal(client.commits.length, 3);
+  assert.equal(client.commits.length, 4);
 });
 
 test("offsets that nobody sees are passed once everything before them was taken in and settled", async () => {
@@ -207,32 +209,67 @@ test("a partition whose messages wait for credit is paused, once, and read on wh
   assert.deepEqual(client.asked, ["pause in/0", "resume in/0"]);
 });
 
-test("messages that are gone unread are told, at the start and on the way, and may end the run", async () => {
+test("what was to be read on from an offset that is gone is told, and begins anew or ends the run", async () => {
   for (const onOffsetOutOfRange of ["earliest", "fail"] as const) {
-    for (const when of ["start", "way"] as const) {
-      const { context, client, bed, run } = await open({ onOffsetOutOfRange });
-      if (when === "start") {
-        client.commitsOfGroup = new Map([[0, 5]]);
-        client.log = [{ partition: 0, earliest: 20, latest: 100 }];
-        client.listener.assigned([zero, one], [zero]);
-      } else {
-        client.give(0);
-        client.log = [{ partition: 0, earliest: 20, latest: 100 }];
-        client.give(20);
-      }
-      await run(0);
-      assert.equal(context.counted.get("offsets_out_of_range_total"), 1, when);
-      assert.equal(bed.failure !== undefined, onOffsetOutOfRange === "fail");
+    const { context, client, bed, run } = await open({ onOffsetOutOfRange });
+    client.give(3, 4);
+    const [before] = bed.intake.lanes;
+    client.listener.outOfRange(zero, 5);
+    await run(0);
+    assert.equal(context.counted.get("offsets_out_of_range_total"), 1);
+    if (onOffsetOutOfRange === "fail") {
+      assert.match(String(bed.failure), /in\/0: offset 5 is no longer in the log/);
+      continue;
     }
+    assert.equal(bed.failure, undefined);
+    assert.equal(before!.ended, true, "what was under way belongs to the log that is gone");
+    bed.forgetEnded();
+    client.give(0, 1);
+    bed.settle();
+    await run(1_000);
+    assert.equal(client.commits.at(-1)?.offsets, "in/0@2", "the new log has offsets of its own");
   }
+});
+
+test("a gap in the offsets alone is told to nobody", async () => {
   const { context, client, run } = await open();
   client.give(0);
   client.give(7);
   await run(0);
-  assert.equal(
-    context.counted.get("offsets_out_of_range_total"),
-    undefined,
-    "a gap in a log that is all there",
+  assert.equal(context.counted.get("offsets_out_of_range_total"), undefined);
+});
+
+test("what has settled when a partition is revoked is committed, though an earlier commit is still out", async () => {
+  const { client, bed, run } = await open();
+  client.give(0, 1, 2, 3);
+  bed.settle(0, 1);
+  await run(1_000);
+  assert.deepEqual(
+    client.commits.map(({ offsets }) => offsets),
+    ["in/0@1"],
+  );
+  bed.settle(0, 2);
+  const revoked = client.listener.revoking([zero, one]);
+  assert.deepEqual(
+    client.commits.map(({ offsets }) => offsets),
+    ["in/0@1", "in/0@3"],
+  );
+  for (const { resolve } of client.commits) resolve();
+  await revoked;
+});
+
+test("an intake that is stopped from inside the pipeline passes nothing unseen", async () => {
+  const { client, bed, session, run } = await open({}, { messages: 100, chunk: 2 });
+  bed.intake.stream.subscribe(() => session.stopIntake());
+  client.give(0, 1, 2, 3, 4, 5);
+  bed.settle();
+  const committing = session.commit();
+  await run(0);
+  client.commits[0]!.resolve();
+  await committing;
+  assert.deepEqual(
+    client.commits.map(({ offsets }) => offsets),
+    ["in/0@2"],
   );
 });
 

@@ -7,7 +7,7 @@ import type { Lane } from "../../message/lane.ts";
 import type { Records } from "../../message/records.ts";
 import { DriverError, type KafkaClient, type Subscription, type TopicPartition } from "./driver.ts";
 import { missingTopic, RecentErrors, startError } from "./errors.ts";
-import type { KafkaSourceOptions } from "./options.ts";
+import { groupTimes, type KafkaSourceOptions } from "./options.ts";
 
 const joining = "joining the group";
 /** How long a client that could not start may take to close, ms. */
@@ -18,9 +18,17 @@ interface Owned extends TopicPartition {
   readonly lane: Lane;
   /** Where the driver reads on, to be told to the lane once everything before it was taken in. */
   next: number;
-  /** The checkpoint has moved since the last successful commit. */
-  unsaved: boolean;
+  /** Something has settled, so that the checkpoint is the lane's own. */
+  progressed: boolean;
+  /** The highest checkpoint that the broker has taken. */
+  committed: number;
   paused: boolean;
+}
+
+/** A checkpoint to commit. */
+interface Moved {
+  readonly owned: Owned;
+  readonly checkpoint: number;
 }
 
 /**
@@ -99,9 +107,8 @@ class KafkaSourceSession implements SourceSession {
       {
         group: options.group,
         topics: options.topics,
-        sessionTimeout: milliseconds(options.sessionTimeout, 30_000),
+        ...groupTimes(options),
         rebalanceTimeout: milliseconds(options.rebalanceTimeout, 60_000),
-        heartbeatInterval: milliseconds(options.heartbeatInterval, 3_000),
         maxBytesPerPartition: byteCount(options.maxBytesPerPartition, 2 ** 20),
         maxWait: milliseconds(options.maxWait, 500),
       },
@@ -110,6 +117,7 @@ class KafkaSourceSession implements SourceSession {
         revoking: (partitions) => this.#revoke(partitions),
         records: (partition, records, next) => this.#deliver(partition, records, next),
         passed: (partition, next) => this.#pass(partition, next),
+        outOfRange: (partition, offset) => this.#outOfRange(partition, offset),
         trouble: (error, fatal) => this.#setTrouble(error, fatal),
       },
     );
@@ -171,23 +179,7 @@ class KafkaSourceSession implements SourceSession {
     const renewed = new Set(fresh.map(keyOf));
     for (const [key, owned] of [...this.#owned]) if (!kept.has(key) || renewed.has(key)) this.#end(owned);
     this.#epoch++;
-    for (const { topic, partition } of fresh) {
-      const lane = this.#context.intake.open({
-        origin: { target: topic, partition },
-        epoch: this.#epoch,
-        ack: "cumulative",
-        onProgress: () => this.#armCommit(),
-        onDrained: (drained) => this.#drained(drained),
-      });
-      this.#owned.set(keyOf({ topic, partition }), {
-        topic,
-        partition,
-        lane,
-        next: 0,
-        unsaved: false,
-        paused: false,
-      });
-    }
+    for (const partition of fresh) this.#own(partition);
     this.#assigned = true;
     this.#trouble = undefined;
     this.#context.logger.info(
@@ -195,7 +187,6 @@ class KafkaSourceSession implements SourceSession {
       "partitions assigned",
     );
     if (this.#stopped) this.#subscription?.pause([...this.#owned.values()]);
-    this.#checkStart(fresh).catch((error) => this.#errors.add(messageOf(error), this.#context.clock.wall()));
   }
 
   async #revoke(partitions: readonly TopicPartition[]): Promise<void> {
@@ -204,14 +195,16 @@ class KafkaSourceSession implements SourceSession {
       { node: this.#context.node, partitions: partitions.map(keyOf).join(" ") },
       "partitions revoked",
     );
-    // What is settled by now is committed under the epoch that is ending; the broker fences it if it comes late.
-    const commit = this.#commitOnce();
+    // What is settled by now is committed under the epoch that is ending, without waiting for a commit that may be
+    // out; the broker fences it if it comes late.
+    const commit = this.#send(this.#moved());
     for (const partition of partitions) {
       const owned = this.#owned.get(keyOf(partition));
       if (owned !== undefined) this.#end(owned);
     }
     this.#assigned = false;
-    await commit;
+    // Of partitions that are kept, another commit is due if this one failed.
+    if (!(await commit)) this.#armCommit();
   }
 
   #end(owned: Owned): void {
@@ -222,10 +215,10 @@ class KafkaSourceSession implements SourceSession {
   #deliver(partition: TopicPartition, records: Records, next: number): void {
     const owned = this.#owned.get(keyOf(partition));
     if (owned === undefined || this.#stopped) return;
-    const first = records.length > 0 ? records.position(0) : next;
-    if (owned.next > 0 && first > owned.next) this.#checkGap(owned, owned.next, first);
     owned.next = next;
     this.#context.intake.offer(owned.lane, records);
+    // Whoever got a chunk of it may have stopped the intake, which dropped the rest.
+    if (this.#stopped) return;
     if (this.#context.intake.waiting(owned.lane) === 0) owned.lane.skipTo(next);
     else if (!owned.paused) {
       owned.paused = true;
@@ -287,14 +280,24 @@ class KafkaSourceSession implements SourceSession {
   /** One commit at a time; false when it failed and something is left to commit. */
   async #commitOnce(): Promise<boolean> {
     while (this.#committing !== undefined) await this.#committing;
-    const moved: { owned: Owned; checkpoint: number }[] = [];
+    return this.#send(this.#moved());
+  }
+
+  /** The checkpoints that the broker has not been told of. */
+  #moved(): readonly Moved[] {
+    const moved: Moved[] = [];
     for (const owned of this.#owned.values()) {
-      if (owned.lane.readCheckpoint() !== undefined) owned.unsaved = true;
-      if (owned.unsaved) moved.push({ owned, checkpoint: owned.lane.checkpoint });
+      if (owned.lane.readCheckpoint() !== undefined) owned.progressed = true;
+      const { checkpoint } = owned.lane;
+      if (owned.progressed && checkpoint > owned.committed) moved.push({ owned, checkpoint });
     }
+    return moved;
+  }
+
+  async #send(moved: readonly Moved[]): Promise<boolean> {
     if (moved.length === 0 || this.#subscription === undefined) return true;
     let failed = false;
-    this.#committing = this.#subscription
+    const committing = this.#subscription
       .commit(
         moved.map(({ owned: { topic, partition }, checkpoint }) => ({
           topic,
@@ -304,7 +307,9 @@ class KafkaSourceSession implements SourceSession {
       )
       .then(
         () => {
-          for (const { owned } of moved) owned.unsaved = false;
+          for (const { owned, checkpoint } of moved) {
+            owned.committed = Math.max(owned.committed, checkpoint);
+          }
         },
         (error) => {
           // A fenced commit belongs to an epoch that is over: what was given up comes again, and is not repeated
@@ -316,49 +321,22 @@ class KafkaSourceSession implements SourceSession {
         },
       )
       .finally(() => {
-        this.#committing = undefined;
+        if (this.#committing === committing) this.#committing = undefined;
       });
-    await this.#committing;
+    this.#committing = committing;
+    await committing;
     return !failed;
   }
 
-  /** Tells when an assigned partition's committed offset is not in its log: messages are gone that were never read. */
-  async #checkStart(fresh: readonly TopicPartition[]): Promise<void> {
-    for (const topic of new Set(fresh.map((partition) => partition.topic))) {
-      const committed = await this.#client.committed(this.#options.group, topic);
-      if (committed.size === 0) continue;
-      for (const { partition, earliest, latest } of await this.#client.offsets(topic)) {
-        const offset = committed.get(partition);
-        if (offset === undefined || !fresh.some((own) => own.topic === topic && own.partition === partition))
-          continue;
-        if (offset < earliest || offset > latest)
-          this.#outOfRange({ topic, partition }, offset, earliest, latest);
-      }
-    }
-  }
-
-  /** A jump in the offsets is usual (control records, compaction) unless the log now begins after where it started. */
-  #checkGap(partition: TopicPartition, expected: number, first: number): void {
-    this.#client.offsets(partition.topic).then(
-      (offsets) => {
-        const found = offsets.find((entry) => entry.partition === partition.partition);
-        if (found !== undefined && found.earliest > expected && found.earliest <= first) {
-          this.#outOfRange(partition, expected, found.earliest, found.latest);
-        }
-      },
-      (error) => this.#errors.add(messageOf(error), this.#context.clock.wall()),
-    );
-  }
-
-  #outOfRange(partition: TopicPartition, offset: number, earliest: number, latest: number): void {
+  /** Messages are gone that were never read, or the log is another one: what comes now belongs to a new epoch. */
+  #outOfRange(partition: TopicPartition, offset: number): void {
+    const owned = this.#owned.get(keyOf(partition));
+    if (owned === undefined) return;
     const where = keyOf(partition);
-    const text = `${where}: offset ${offset} is not in the log, which holds ${earliest} to ${latest}`;
+    const text = `${where}: offset ${offset} is no longer in the log`;
     this.#errors.add(text, this.#context.clock.wall());
     this.#context.meter.count("offsets_out_of_range_total");
-    this.#context.logger.error(
-      { node: this.#context.node, partition: where, offset, earliest, latest },
-      "offset out of range",
-    );
+    this.#context.logger.error({ node: this.#context.node, partition: where, offset }, "offset out of range");
     if (this.#options.onOffsetOutOfRange === "fail") {
       this.#context.intake.fail(
         new MillraceError("gave-up", text, {
@@ -366,7 +344,32 @@ class KafkaSourceSession implements SourceSession {
             'messages are gone that were never read; set onOffsetOutOfRange: "earliest" to go on without them',
         }),
       );
+      return;
     }
+    this.#end(owned);
+    this.#epoch++;
+    this.#own(partition);
+    if (this.#stopped) this.#subscription?.pause([partition]);
+    else if (owned.paused) this.#subscription?.resume([partition]);
+  }
+
+  #own({ topic, partition }: TopicPartition): void {
+    const lane = this.#context.intake.open({
+      origin: { target: topic, partition },
+      epoch: this.#epoch,
+      ack: "cumulative",
+      onProgress: () => this.#armCommit(),
+      onDrained: (drained) => this.#drained(drained),
+    });
+    this.#owned.set(keyOf({ topic, partition }), {
+      topic,
+      partition,
+      lane,
+      next: 0,
+      progressed: false,
+      committed: -1,
+      paused: false,
+    });
   }
 }
 

@@ -150,6 +150,8 @@ export class Recorder implements SubscriptionListener {
     this.onRecords(partition);
   }
 
+  outOfRange(): void {}
+
   passed(partition: TopicPartition, next: number): void {
     const epoch = this.#epochs.get(keyOf(partition));
     if (epoch === undefined) return;

@@ -304,6 +304,7 @@ export class EmbeddedSubscription implements Subscription {
         break;
       case "outOfRange":
         reader.position = cluster.find(topic)?.logs[partition]?.start ?? 0;
+        listener.outOfRange({ topic, partition }, position);
         break;
       case "gap":
         reader.position = found.next;

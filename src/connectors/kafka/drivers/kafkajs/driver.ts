@@ -9,20 +9,20 @@ import type { Context, Time } from "../../../../component/context.ts";
 import { reveal } from "../../../../component/secret.ts";
 import type { Batch, Codec } from "../../../../message/batch.ts";
 import type { HeaderValue } from "../../../../message/records.ts";
-import type {
+import {
   DriverError,
-  EncodedBatch,
-  KafkaClient,
-  KafkaDriver,
-  NewTopic,
-  PartitionOffsets,
-  ProduceResult,
-  Producer,
-  SubscribeOptions,
-  Subscription,
-  SubscriptionListener,
-  TopicDescription,
-  TopicPartition,
+  type EncodedBatch,
+  type KafkaClient,
+  type KafkaDriver,
+  type NewTopic,
+  type PartitionOffsets,
+  type ProduceResult,
+  type Producer,
+  type SubscribeOptions,
+  type Subscription,
+  type SubscriptionListener,
+  type TopicDescription,
+  type TopicPartition,
 } from "../../driver.ts";
 import type { KafkaSettings } from "../../options.ts";
 import { registerCodecs } from "./codecs.ts";
@@ -47,6 +47,7 @@ class KafkaJsClient implements KafkaClient {
   readonly #kafka: Kafka;
   readonly #opened: (Producer | Subscription)[] = [];
   #admin: Promise<Admin> | undefined;
+  #closed = false;
 
   constructor(settings: KafkaSettings, context: Context) {
     this.#context = context;
@@ -165,6 +166,7 @@ class KafkaJsClient implements KafkaClient {
   }
 
   async close(deadline: Time): Promise<void> {
+    this.#closed = true;
     const admin = this.#admin;
     this.#admin = undefined;
     await Promise.all(this.#opened.splice(0).map((opened) => opened.close(deadline)));
@@ -177,6 +179,7 @@ class KafkaJsClient implements KafkaClient {
   }
 
   #admins(): Promise<Admin> {
+    if (this.#closed) return Promise.reject(new DriverError("retry", "the client is closed"));
     this.#admin ??= (async () => {
       const admin = this.#kafka.admin({ retry: { retries: 2, initialRetryTime: 100 } });
       try {

@@ -10,6 +10,7 @@ import {
   type TopicPartition,
 } from "../../driver.ts";
 import { driverError } from "./errors.ts";
+import { guardCluster } from "./guarded-cluster.ts";
 import { within } from "./within.ts";
 
 const { PartitionAssigners } = kafkajs;
@@ -84,6 +85,9 @@ class KafkaJsSubscription implements Subscription {
   readonly #holds = new Map<string, () => void>();
   #handingOver: string | undefined;
   #commits = 0;
+  /** Counts the ends and beginnings of assignments: what was fetched under another is not to be delivered. */
+  #epoch = 0;
+  #fetched = new WeakMap<object, number>();
   #closed = false;
 
   constructor(kafka: Kafka, context: Context, options: SubscribeOptions, listener: SubscriptionListener) {
@@ -155,6 +159,10 @@ class KafkaJsSubscription implements Subscription {
       allowAutoTopicCreation: false,
       partitionAssigners: [
         (config) => {
+          this.#fetched = guardCluster(config.cluster, {
+            epoch: () => this.#epoch,
+            outOfRange: (partition, offset) => this.#listener.outOfRange(partition, offset),
+          });
           const assigner = PartitionAssigners.roundRobin(config);
           return {
             ...assigner,
@@ -165,10 +173,19 @@ class KafkaJsSubscription implements Subscription {
           };
         },
       ],
-      retry: { retries: 8, initialRetryTime: 100, maxRetryTime: 2_000, restartOnFailure: async () => true },
+      retry: {
+        retries: 8,
+        initialRetryTime: 100,
+        maxRetryTime: 2_000,
+        restartOnFailure: async () => !this.#closed && this.#consumer === consumer,
+      },
     });
     this.#consumer = consumer;
     consumer.on(consumer.events.REBALANCING, () => this.#revoke());
+    // From here on it has no group, and would throw at a pause or a resume.
+    consumer.on(consumer.events.STOP, () => {
+      if (this.#consumer === consumer) this.#revoke();
+    });
     consumer.on(consumer.events.COMMIT_OFFSETS, () => {
       this.#commits++;
     });
@@ -180,6 +197,7 @@ class KafkaJsSubscription implements Subscription {
       // Pauses survive a rejoin, and so would stop a partition that nobody remembers having paused.
       const paused = consumer.paused();
       if (paused.length > 0) consumer.resume(paused);
+      this.#epoch++;
       this.#owned = partitions;
       this.#backoff.reset();
       this.#listener.trouble(undefined, false);
@@ -206,6 +224,8 @@ class KafkaJsSubscription implements Subscription {
         partitionsConsumedConcurrently: 32,
         eachBatch: async ({ batch, resolveOffset }) => {
           if (this.#consumer !== consumer || batch.messages.length === 0) return;
+          const { rawMessages } = batch as unknown as { readonly rawMessages: object };
+          if (this.#fetched.get(rawMessages) !== this.#epoch) return;
           const last = batch.messages[batch.messages.length - 1]!.offset;
           const next = Number(batch.lastOffset()) + 1;
           // Resolving moves the fetch position only; what is committed is the checkpoint.
@@ -218,6 +238,7 @@ class KafkaJsSubscription implements Subscription {
         },
       });
     } catch (error) {
+      consumer.disconnect().catch(() => {});
       throw driverError(error);
     }
   }
@@ -251,6 +272,7 @@ class KafkaJsSubscription implements Subscription {
   }
 
   #revoke(): void {
+    this.#epoch++;
     const partitions = this.#owned;
     this.#release();
     if (partitions.length === 0) return;
