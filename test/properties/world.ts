@@ -433,7 +433,11 @@ export class World {
     }
     // Rebalances that are under way come to their end.
     await this.context.clock.run(10_000);
-    for (let turn = 0; turn < 120 && !this.#isRead; turn++) await this.context.clock.run(500);
+    // Twice in a row: what has left a queue may be on its way yet.
+    for (let turn = 0, seen = 0; turn < 120 && seen < 2; turn++) {
+      await this.context.clock.run(500);
+      seen = this.#isRead ? seen + 1 : 0;
+    }
     if ((await this.drain()) !== "done") throw new Anomaly("stuck", "the last drain is not done");
     this.check();
     await this.#end();
@@ -443,8 +447,8 @@ export class World {
   get #isRead(): boolean {
     const { sources } = this.status;
     return this.graph.sources.every(({ broker }, number) => {
-      if (broker === "rabbitmq") return this.broker.depth(`in${number}`).ready === 0;
-      const lanes = sources.find(({ name }) => name === `in${number}`)!.lanes;
+      const { backlog, lanes } = sources.find(({ name }) => name === `in${number}`)!;
+      if (broker === "rabbitmq") return this.broker.depth(`in${number}`).ready === 0 && backlog === 0;
       return this.cluster.require(`in${number}`).logs.every(({ end }, partition) => {
         const lane = lanes.find(({ name }) => name === `in${number}/${partition}`);
         return end === 0 || (lane !== undefined && lane.checkpoint + lane.span === end);
