@@ -24,6 +24,7 @@
  */
 import { test } from "node:test";
 import fc from "fast-check";
+import { propertyRuns } from "../../src/testing/property-runs.ts";
 import { type Graph, graphOf } from "./graph.ts";
 import { calmEvent, type Event, event, World } from "./world.ts";
 
@@ -40,13 +41,12 @@ const graph = graphOf({
   credit: fc.integer({ min: 4, max: 60 }),
 });
 const seed = fc.nat();
-const numRuns = Number(process.env.MILLRACE_PROPERTY_RUNS ?? 300);
 const schedule = { minLength: 1, maxLength: 60, size: "max" } as const;
 
 test("any topology keeps its promises under any schedule of faults", async () => {
-  await fc.assert(fc.asyncProperty(graph, seed, fc.array(event, schedule), history), { numRuns });
+  await fc.assert(fc.asyncProperty(graph, seed, fc.array(event, schedule), history), propertyRuns());
 });
 
 test("any topology, stopped and started again, repeats nothing and keeps its order", async () => {
-  await fc.assert(fc.asyncProperty(graph, seed, fc.array(calmEvent, schedule), history), { numRuns });
+  await fc.assert(fc.asyncProperty(graph, seed, fc.array(calmEvent, schedule), history), propertyRuns());
 });
