@@ -134,7 +134,9 @@ class PlanRun implements Run {
         if (node.kind !== "source") return;
         const intake = this.#intakes.get(node.name)!;
         const opening = node.source.open({ ...this.#contextFor(node.name), intake });
-        this.#sources.set(node.name, await this.#unlessOver(opening));
+        const session = await this.#unlessOver(opening);
+        this.#sources.set(node.name, session);
+        if (this.#mode === "draining") session.stopIntake();
       }),
     );
     if (this.#mode === "starting") this.#enter("running");
@@ -211,20 +213,21 @@ class PlanRun implements Run {
     const deadline = clock.now() + limit;
     const early = this.#mode === "starting";
     this.#enter("draining");
+    for (const session of this.#sources.values()) session.stopIntake();
+    // Sources that are open may have run while others were still connecting.
+    if (this.#pipeline !== undefined) {
+      if (!(await this.#emptied(deadline))) return this.#drainTimedOut();
+      for (const intake of this.#intakes.values()) intake.complete();
+      const committed = Promise.all([...this.#sources.values()].map((session) => session.commit())).then(
+        () => true,
+        () => false,
+      );
+      if (!(await this.#before(deadline, committed))) return this.#drainTimedOut();
+    }
     if (early) {
-      // Nothing was taken in yet; whatever is still connecting gives up.
       this.#abort.abort(new MillraceError("gave-up", "the run was stopped while starting"));
       await this.started.catch(() => {});
-      return this.#close({ how: "done" });
     }
-    for (const session of this.#sources.values()) session.stopIntake();
-    if (!(await this.#emptied(deadline))) return this.#drainTimedOut();
-    for (const intake of this.#intakes.values()) intake.complete();
-    const committed = Promise.all([...this.#sources.values()].map((session) => session.commit())).then(
-      () => true,
-      () => false,
-    );
-    if (!(await this.#before(deadline, committed))) return this.#drainTimedOut();
     return this.#close({ how: "done" });
   }
 

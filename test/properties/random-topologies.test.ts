@@ -22,10 +22,11 @@
  *
  * A failure prints the seed, and the smallest topology and schedule that show it.
  */
+import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { propertyRuns } from "../../src/testing/property-runs.ts";
-import { type Graph, graphOf } from "./graph.ts";
+import { type Flow, type Graph, graphOf } from "./graph.ts";
 import { calmEvent, type Event, event, World } from "./world.ts";
 
 async function history(graph: Graph, seed: number, events: readonly Event[]): Promise<void> {
@@ -49,4 +50,36 @@ test("any topology keeps its promises under any schedule of faults", async () =>
 
 test("any topology, stopped and started again, repeats nothing and keeps its order", async () => {
   await fc.assert(fc.asyncProperty(graph, seed, fc.array(calmEvent, schedule), history), propertyRuns());
+});
+
+test("a stop while one source is still connecting finishes what the others have taken in", async () => {
+  const flow: Flow = {
+    steps: [{ kind: "mapAsync", salt: 35, concurrency: 4, slowest: 400 }],
+    end: { kind: "sink", sink: 0, window: undefined },
+  };
+  const broker = { kafka: "kafka", rabbitmq: "rabbitmq" } as const;
+  const world = new World(
+    {
+      sources: [
+        { broker: broker.kafka, credit: 4, chunk: 1 },
+        { broker: broker.rabbitmq, credit: 4, chunk: 1 },
+      ],
+      merged: false,
+      flows: [flow, flow, flow],
+      sinks: ["rabbitmq", "rabbitmq", "rabbitmq"],
+      deadLetters: "rabbitmq",
+    },
+    1,
+  );
+  world.cluster.faults.cut(60_000);
+  await world.begin();
+  world.feed(1, 20);
+  await world.context.clock.run(1_000);
+  const { mode, conservation } = world.status;
+  assert.deepEqual([mode, conservation.inFlight], ["starting", 4]);
+  assert.equal(await world.drain(), "done");
+  assert.equal(world.status.conservation.returned, 0);
+  await world.begin();
+  await world.finish();
+  assert.equal(world.history.repeats, 0);
 });
