@@ -303,8 +303,8 @@ export const runtime: readonly Mutant[] = [
     name: "a drain stops reading nowhere",
     breaks: "G",
     file: "src/runtime/run.ts",
-    text: "    for (const session of this.#sources.values()) session.stopIntake();\n    if (!(await",
-    becomes: "    if (!(await",
+    text: "    for (const session of this.#sources.values()) session.stopIntake();\n    // Sources",
+    becomes: "    // Sources",
     killer: {
       file: "src/runtime/run.test.ts",
       test: "a drain waits for what is in flight, and one that cannot finish says what is left",
@@ -354,6 +354,28 @@ export const runtime: readonly Mutant[] = [
     killer: {
       file: "src/runtime/run.test.ts",
       test: "a drain waits for what is in flight, and one that cannot finish says what is left",
+    },
+  },
+  {
+    name: "a stop gives up what is in flight while a source is still connecting",
+    breaks: "G",
+    file: "src/runtime/run.ts",
+    text: "    if (this.#pipeline !== undefined) {\n      if (!(await this.#emptied",
+    becomes: "    if (!early) {\n      if (!(await this.#emptied",
+    killer: {
+      file: "test/properties/random-topologies.test.ts",
+      test: "a stop while one source is still connecting finishes what the others have taken in",
+    },
+  },
+  {
+    name: "a source that connects during a drain reads",
+    breaks: "G",
+    file: "src/runtime/run.ts",
+    text: '        if (this.#mode === "draining") session.stopIntake();\n',
+    becomes: "",
+    killer: {
+      file: "test/properties/random-topologies.test.ts",
+      test: "a source that connects only when the run is told to stop reads nothing",
     },
   },
 ];

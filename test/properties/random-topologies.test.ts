@@ -52,17 +52,17 @@ test("any topology, stopped and started again, repeats nothing and keeps its ord
   await fc.assert(fc.asyncProperty(graph, seed, fc.array(calmEvent, schedule), history), propertyRuns());
 });
 
-test("a stop while one source is still connecting finishes what the others have taken in", async () => {
+/** A Kafka source that cannot connect for so many ms beside a RabbitMQ source that can, both to RabbitMQ. */
+async function beginWithKafkaAway(ms: number): Promise<World> {
   const flow: Flow = {
     steps: [{ kind: "mapAsync", salt: 35, concurrency: 4, slowest: 400 }],
     end: { kind: "sink", sink: 0, window: undefined },
   };
-  const broker = { kafka: "kafka", rabbitmq: "rabbitmq" } as const;
   const world = new World(
     {
       sources: [
-        { broker: broker.kafka, credit: 4, chunk: 1 },
-        { broker: broker.rabbitmq, credit: 4, chunk: 1 },
+        { broker: "kafka", credit: 4, chunk: 1 },
+        { broker: "rabbitmq", credit: 4, chunk: 1 },
       ],
       merged: false,
       flows: [flow, flow, flow],
@@ -71,14 +71,37 @@ test("a stop while one source is still connecting finishes what the others have 
     },
     1,
   );
-  world.cluster.faults.cut(60_000);
+  world.cluster.faults.cut(ms);
   await world.begin();
+  world.feed(0, 20);
   world.feed(1, 20);
+  return world;
+}
+
+test("a stop while one source is still connecting finishes what the others have taken in", async () => {
+  const world = await beginWithKafkaAway(60_000);
   await world.context.clock.run(1_000);
   const { mode, conservation } = world.status;
   assert.deepEqual([mode, conservation.inFlight], ["starting", 4]);
   assert.equal(await world.drain(), "done");
   assert.equal(world.status.conservation.returned, 0);
+  await world.begin();
+  await world.finish();
+  assert.equal(world.history.repeats, 0);
+});
+
+test("a source that connects only when the run is told to stop reads nothing", async () => {
+  const world = await beginWithKafkaAway(1_000);
+  world.broker.setAlarm("memory");
+  await world.context.clock.run(500);
+  const { mode, conservation } = world.status;
+  assert.deepEqual([mode, conservation.inFlight], ["starting", 4]);
+  const drained = world.run.drain();
+  await world.context.clock.run(10_000);
+  world.broker.setAlarm(undefined);
+  await world.context.clock.run(10_000);
+  assert.deepEqual(await drained, { how: "done" });
+  assert.equal(world.status.sources[0]!.conservation.accepted, 0);
   await world.begin();
   await world.finish();
   assert.equal(world.history.repeats, 0);
