@@ -27,6 +27,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { propertyRuns } from "../../src/testing/property-runs.ts";
 import { type Flow, type Graph, graphOf } from "./graph.ts";
+import { Anomaly } from "./history.ts";
 import { calmEvent, type Event, event, World } from "./world.ts";
 
 async function history(graph: Graph, seed: number, events: readonly Event[]): Promise<void> {
@@ -50,6 +51,39 @@ test("any topology keeps its promises under any schedule of faults", async () =>
 
 test("any topology, stopped and started again, repeats nothing and keeps its order", async () => {
   await fc.assert(fc.asyncProperty(graph, seed, fc.array(calmEvent, schedule), history), propertyRuns());
+});
+
+/**
+ * Killed at any moment, a topology that reads Kafka repeats no more than what it had read and not committed: its
+ * span, and what was settled since the last commit.
+ */
+test("what a crash repeats is within what was read and not committed", async () => {
+  const readingKafka = graph.map((given) => ({
+    ...given,
+    sources: given.sources.map((source) => ({ ...source, broker: "kafka" as const })),
+  }));
+  const crashing = event.filter(({ kind }) => ["feed", "time", "turns", "kill"].includes(kind));
+  await fc.assert(
+    fc.asyncProperty(readingKafka, seed, fc.array(crashing, schedule), async (given, from, events) => {
+      const world = new World(given, from);
+      await world.begin();
+      await world.context.clock.run(1_000);
+      let allowed = 0;
+      for (const each of events) {
+        if (each.kind === "kill") allowed += world.replay();
+        await world.do(each);
+        // Until the group has given up the member that is gone: a rebalance has repeats of its own.
+        if (each.kind === "kill") await world.context.clock.run(20_000);
+      }
+      await world.finish();
+      for (const [place, excess] of world.history.excess()) {
+        const bound = allowed * world.history.mostTimes;
+        if (excess > bound)
+          throw new Anomaly("duplicate-beyond-bound", `${excess} repeats in ${place}, and at most ${bound}`);
+      }
+    }),
+    propertyRuns(),
+  );
 });
 
 /** A Kafka source that cannot connect for so many ms beside a RabbitMQ source that can, both to RabbitMQ. */
