@@ -82,7 +82,8 @@ const sourcesImportNoTests: Rule = (file) =>
 const everyFileHasItsPlace: Rule = ({ path }) => {
   const part = partOf(path);
   const known =
-    columnOf.has(part) || ["index.ts", "index.test.ts", "errors.ts", "testing", "README.md"].includes(part);
+    columnOf.has(part) ||
+    ["index.ts", "index.test.ts", "errors.ts", "errors.test.ts", "testing", "README.md"].includes(part);
   return path.startsWith("src/") && !known ? [`lies outside the folders of the import law ${law}`] : [];
 };
 

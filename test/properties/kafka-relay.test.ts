@@ -18,6 +18,7 @@ import { kafka } from "../../src/connectors/kafka/index.ts";
 import { RunEmbeddedBrokers } from "../../src/runner/embedded-brokers.ts";
 import { type Run, start } from "../../src/runtime/run.ts";
 import { testContext } from "../../src/testing/context.ts";
+import { propertyRuns } from "../../src/testing/property-runs.ts";
 import type { Plan } from "../../src/topology/plan.ts";
 
 const partitions = 2;
@@ -277,11 +278,10 @@ async function relay(steps: readonly Step[]): Promise<void> {
   await world.context.clock.run(10_000);
 }
 
-const numRuns = Number(process.env.MILLRACE_PROPERTY_RUNS ?? 300);
 const schedule = { minLength: 1, maxLength: 60, size: "max" } as const;
 
 test("a relay between two topics keeps its promises under any schedule of faults", async () => {
-  await fc.assert(fc.asyncProperty(fc.array(step, schedule), relay), { numRuns });
+  await fc.assert(fc.asyncProperty(fc.array(step, schedule), relay), propertyRuns());
 });
 
 /** Those after which nothing may be repeated and order holds. */
@@ -292,5 +292,5 @@ const calm = step.filter(
 );
 
 test("stopped and started again, with requests lost and batches refused, it repeats nothing", async () => {
-  await fc.assert(fc.asyncProperty(fc.array(calm, schedule), relay), { numRuns });
+  await fc.assert(fc.asyncProperty(fc.array(calm, schedule), relay), propertyRuns());
 });

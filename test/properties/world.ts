@@ -347,6 +347,21 @@ export class World {
     await this.begin();
   }
 
+  /** What a crash now would repeat: read from Kafka, and not committed. */
+  replay(): number {
+    let count = 0;
+    for (const [number, { lanes }] of this.status.sources.entries()) {
+      if (this.graph.sources[number]!.broker !== "kafka") continue;
+      const committed = this.cluster.group(`g${number}`).committed(`in${number}`);
+      for (const { name, checkpoint, span } of lanes) {
+        const offset = committed.get(Number(name.slice(name.indexOf("/") + 1))) ?? 0;
+        // A lane that has read nothing yet does not know where it begins.
+        count += Math.max(0, checkpoint + span - offset);
+      }
+    }
+    return count;
+  }
+
   /** How the drain ended. */
   async drain(): Promise<string> {
     const { clock } = this.context;
