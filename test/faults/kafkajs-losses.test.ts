@@ -74,7 +74,7 @@ async function throughSink(
     `import { decode, env, kafka, topology } from "millrace";
 const cluster = kafka({ brokers: env("KAFKA_BROKERS") });
 export default topology("${name}", (t) => {
-  t.from(cluster.source({ topics: ["${name}.in"], group: "${name}", credit: 300, chunk: 50 }))
+  t.from(cluster.source({ topics: ["${name}.in"], group: "${name}", credit: 1000, maxWait: "50ms" }))
     .pipe(decode("json"))
     .to(cluster.sink({ topic: "${name}.out", maxBackoff: "200ms" }));
   t.deadLetters(cluster.sink({ topic: "${name}.out" }));
@@ -135,7 +135,7 @@ test("acknowledged messages that kafkajs loses are not lost by our sink", {
   });
 
   await t.test("lost replies, our sink: nothing is lost", async (t) => {
-    const { times, missing, twice } = await throughSink(t, kafka, proxied, 30_000, () =>
+    const { times, missing, twice } = await throughSink(t, kafka, proxied, 20_000, () =>
       keep(
         100,
         () =>
