@@ -37,10 +37,9 @@ export default topology("copy", (t) => {
   for (const [direction, kind] of [
     ["request", "Produce"],
     ["reply", "Produce"],
-    ["request", "Fetch"],
-    ["reply", "Fetch"],
     ["reply", "OffsetCommit"],
-    ["reply", "Heartbeat"],
+    // kafkajs' consumer gives up only after several attempts; half a minute.
+    ["reply", "Fetch"],
   ] as const) {
     await t.test(`${direction} ${kind}`, async () => {
       const struck = faults.inject({ direction, kind, action: "black hole" });
