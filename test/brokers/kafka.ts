@@ -42,6 +42,8 @@ export class Kafka {
     try {
       const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }));
       await admin.createTopics({
+        // One of several brokers may not know the topic yet, which ends kafkajs' own wait.
+        waitForLeaders: false,
         topics: [{ topic, numPartitions: partitions, replicationFactor: replication, configEntries }],
       });
       await until(`topic ${topic} has leaders`, async () => {

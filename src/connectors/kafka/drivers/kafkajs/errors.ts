@@ -49,3 +49,15 @@ export function driverError(error: unknown): DriverError {
   }
   return new DriverError("retry", messageOf(error), error);
 }
+
+/** Whether a request was sent and its answer did not come in time. */
+export function isTimeout(error: unknown): boolean {
+  const seen = new Set<unknown>();
+  for (let current: unknown = error; current instanceof Error && !seen.has(current); ) {
+    seen.add(current);
+    const { name, cause, originalError } = current as KafkaJsError;
+    if (name === "KafkaJSRequestTimeoutError") return true;
+    current = cause ?? originalError;
+  }
+  return false;
+}
