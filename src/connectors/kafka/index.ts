@@ -8,6 +8,7 @@ import { messageOf } from "../../errors.ts";
 import type { KafkaClient, KafkaDriver, NewTopic } from "./driver.ts";
 import { EmbeddedKafka, embeddedDriver } from "./drivers/embedded/index.ts";
 import { kafkaJsDriver } from "./drivers/kafkajs/driver.ts";
+import { wireDriver } from "./drivers/wire/driver.ts";
 import { startError } from "./errors.ts";
 import {
   type KafkaOptions,
@@ -47,6 +48,7 @@ class KafkaCluster implements KafkaConnection {
   readonly connector = "kafka";
   readonly address: string;
   readonly #embeddedAlways: boolean;
+  readonly #driver: KafkaDriver;
   #own: EmbeddedKafka | undefined;
   readonly location: Location | undefined;
   readonly problems: readonly OptionProblem[];
@@ -56,6 +58,7 @@ class KafkaCluster implements KafkaConnection {
   // JavaScript may leave options out; the schema then says what is missing.
   constructor(options: KafkaOptions = {} as KafkaOptions) {
     this.#embeddedAlways = options.driver === "embedded";
+    this.#driver = options.driver === "wire" ? wireDriver : kafkaJsDriver;
     const problems = optionProblems("kafka", kafkaSchema, options);
     this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
     this.address = this.#settings?.brokers.join(",") ?? "";
@@ -170,7 +173,7 @@ class KafkaCluster implements KafkaConnection {
   #driverFor(context: Context | undefined): KafkaDriver {
     const cluster = context === undefined ? undefined : this.embedded(context);
     if (cluster !== undefined) return embeddedDriver(cluster);
-    return kafkaJsDriver;
+    return this.#driver;
   }
 }
 

@@ -9,8 +9,8 @@ import {
   type SubscriptionListener,
   type TopicPartition,
 } from "../../driver.ts";
+import { within } from "../within.ts";
 import { driverError } from "./errors.ts";
-import { within } from "./within.ts";
 
 const { PartitionAssigners } = kafkajs;
 
