@@ -21,8 +21,9 @@ interface Progress {
  * The books of one source flow: how much may be in flight, and how everything ended.
  *
  * Half of the credit is reserved, in equal parts, for the lanes; the other half goes to whoever asks first. So
- * a busy lane can use most of it, and a stuck one cannot take what the others need. A lane also stops at its
- * span limit, whatever is free, which bounds what a crash would replay.
+ * a busy lane can use most of it, and a stuck one cannot take what the others need. A lane that comes later gets
+ * its reserve too, even while the others hold all there was: for that while, up to half as much more is in
+ * flight. A lane also stops at its span limit, whatever is free, which bounds what a crash would replay.
  *
  * A message that fans out is one message in flight and several *parts*: starvation compares parts, since one
  * branch may hold what another is writing.

@@ -266,6 +266,11 @@ function settings({ id, port, controllerPort, voters, data, brokers }: NodeSetti
     "broker.heartbeat.interval.ms": "1000",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
+    // With the newer group protocol members cannot ask for times of their own: a killed one is missed after 6 s.
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.heartbeat.interval.ms": "1000",
+    "group.consumer.min.heartbeat.interval.ms": "500",
   };
 }
 

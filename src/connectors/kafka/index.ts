@@ -86,7 +86,10 @@ class KafkaCluster implements KafkaConnection {
       targetKind: "topic",
       credit: kafkaCredit(options),
       location: callerLocation(),
-      open: (context) => openKafkaSource(context, this.#client(context), this.address, options),
+      open: (context) => {
+        const { holdsRebalance } = this.#driverFor(context);
+        return openKafkaSource(context, this.#client(context), this.address, options, holdsRebalance);
+      },
     };
   }
 

@@ -19,6 +19,8 @@ interface Owned extends TopicPartition {
   /** The checkpoint has moved since the last successful commit. */
   unsaved: boolean;
   paused: boolean;
+  /** Being given up: what still arrives is not taken in, and so is not seen. */
+  leaving: boolean;
 }
 
 /**
@@ -33,8 +35,9 @@ export async function openKafkaSource(
   client: KafkaClient,
   address: string,
   options: KafkaSourceOptions,
+  holdsRebalance: boolean,
 ): Promise<SourceSession> {
-  const session = new KafkaSourceSession(context, client, options);
+  const session = new KafkaSourceSession(context, client, options, holdsRebalance);
   const backoff = new Backoff(context, { initial: 200, max: 5_000 });
   for (let refusals = 0; ; ) {
     try {
@@ -61,6 +64,7 @@ class KafkaSourceSession implements SourceSession {
   readonly #client: KafkaClient;
   readonly #options: KafkaSourceOptions;
   readonly #commitInterval: number;
+  readonly #holdsRebalance: boolean;
   readonly #owned = new Map<string, Owned>();
   readonly #errors = new RecentErrors();
   #subscription: Subscription | undefined;
@@ -72,10 +76,16 @@ class KafkaSourceSession implements SourceSession {
   #timer: Timer | undefined;
   #committing: Promise<void> | undefined;
 
-  constructor(context: SourceContext, client: KafkaClient, options: KafkaSourceOptions) {
+  constructor(
+    context: SourceContext,
+    client: KafkaClient,
+    options: KafkaSourceOptions,
+    holdsRebalance: boolean,
+  ) {
     this.#context = context;
     this.#client = client;
     this.#options = options;
+    this.#holdsRebalance = holdsRebalance;
     this.#commitInterval = milliseconds(options.commitInterval, 1_000);
   }
 
@@ -176,6 +186,7 @@ class KafkaSourceSession implements SourceSession {
         next: 0,
         unsaved: false,
         paused: false,
+        leaving: false,
       });
     }
     this.#assigned = true;
@@ -194,6 +205,7 @@ class KafkaSourceSession implements SourceSession {
       { node: this.#context.node, partitions: partitions.map(keyOf).join(" ") },
       "partitions revoked",
     );
+    if (this.#holdsRebalance) await this.#letGo(partitions);
     // What is settled by now is committed under the epoch that is ending; the broker fences it if it comes late.
     const commit = this.#commitOnce();
     for (const partition of partitions) {
@@ -204,6 +216,21 @@ class KafkaSourceSession implements SourceSession {
     await commit;
   }
 
+  /** Finishes and commits what is in flight of these, for most of the time that the group waits. */
+  async #letGo(partitions: readonly TopicPartition[]): Promise<void> {
+    const rebalanceTimeout = milliseconds(this.#options.rebalanceTimeout, 60_000);
+    const deadline = this.#context.clock.now() + Math.max(rebalanceTimeout / 3, rebalanceTimeout - 10_000);
+    const leaving = partitions.flatMap((partition) => this.#owned.get(keyOf(partition)) ?? []);
+    for (const owned of leaving) owned.leaving = true;
+    const lanes = leaving.map(({ lane }) => lane);
+    await this.#context.intake.drain(lanes, deadline);
+    const backoff = new Backoff(this.#context, { initial: 50, max: 1_000 });
+    while (lanes.some((lane) => !lane.ended) && !(await this.#commitOnce())) {
+      await backoff.wait().catch(() => {});
+      if (this.#context.signal.aborted || this.#context.clock.now() >= deadline) return;
+    }
+  }
+
   #end(owned: Owned): void {
     this.#owned.delete(keyOf(owned));
     this.#context.intake.end(owned.lane);
@@ -211,7 +238,7 @@ class KafkaSourceSession implements SourceSession {
 
   #deliver(partition: TopicPartition, records: Records, next: number): void {
     const owned = this.#owned.get(keyOf(partition));
-    if (owned === undefined || this.#stopped) return;
+    if (owned === undefined || owned.leaving || this.#stopped) return;
     const first = records.length > 0 ? records.position(0) : next;
     if (owned.next > 0 && first > owned.next) this.#checkGap(owned, owned.next, first);
     owned.next = next;
@@ -225,7 +252,7 @@ class KafkaSourceSession implements SourceSession {
 
   #pass(partition: TopicPartition, next: number): void {
     const owned = this.#owned.get(keyOf(partition));
-    if (owned === undefined || next <= owned.next || this.#stopped) return;
+    if (owned === undefined || owned.leaving || next <= owned.next || this.#stopped) return;
     owned.next = next;
     if (this.#context.intake.waiting(owned.lane) === 0) owned.lane.skipTo(next);
   }
@@ -234,7 +261,7 @@ class KafkaSourceSession implements SourceSession {
     const owned = this.#owned.get(
       keyOf({ topic: lane.origin.target, partition: lane.origin.partition ?? 0 }),
     );
-    if (owned?.lane !== lane) return;
+    if (owned?.lane !== lane || owned.leaving) return;
     lane.skipTo(owned.next);
     if (!owned.paused) return;
     owned.paused = false;

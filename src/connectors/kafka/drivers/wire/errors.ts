@@ -39,11 +39,23 @@ export function errorName(code: number): string {
   return protocolErrorsCodesById[code] ?? `error ${code}`;
 }
 
+/** A refusal with Kafka's number for it. */
+class ProtocolRefusal extends Error {
+  readonly apiCode: number;
+
+  constructor(code: number) {
+    super(errorName(code));
+    this.name = "ProtocolRefusal";
+    this.apiCode = code;
+  }
+}
+
 /** The error of one partition or resource in a response, or undefined for code 0. */
 export function protocolError(code: number, about: string, detail?: string | null): DriverError | undefined {
   if (code === 0) return undefined;
   const name = errorName(code);
-  return new DriverError(meanings[name] ?? "retry", `${about}: ${detail ? `${detail} (${name})` : name}`);
+  const text = `${about}: ${detail ? `${detail} (${name})` : name}`;
+  return new DriverError(meanings[name] ?? "retry", text, new ProtocolRefusal(code));
 }
 
 interface LibraryError {

@@ -13,8 +13,6 @@ import {
   listOffsetsV8,
   listOffsetsV9,
   metadataV12,
-  offsetCommitV8,
-  offsetCommitV9,
   offsetFetchV8,
   offsetFetchV9,
   syncGroupV5,
@@ -40,6 +38,9 @@ export const fetchRequest: OwnRequest = { name: "Fetch", key: 1, oldest: 13, new
 /** Version 12 is for transactions alone, and from 13 on topics are named by id. */
 export const produceRequest: OwnRequest = { name: "Produce", key: 0, oldest: 9, newest: 11 };
 
+/** Topics are named by id since version 10. */
+export const commitRequest: OwnRequest = { name: "OffsetCommit", key: 8, oldest: 8, newest: 10 };
+
 export const metadataRequest = request("Metadata", [metadataV12.api]);
 export const listOffsetsRequest = request("ListOffsets", [
   listOffsetsV9.api,
@@ -50,7 +51,6 @@ export const describeConfigsRequest = request("DescribeConfigs", [describeConfig
 export const createTopicsRequest = request("CreateTopics", [createTopicsV7.api]);
 export const findCoordinatorRequest = request("FindCoordinator", [findCoordinatorV4.api]);
 export const offsetFetchRequest = request("OffsetFetch", [offsetFetchV9.api, offsetFetchV8.api]);
-export const offsetCommitRequest = request("OffsetCommit", [offsetCommitV9.api, offsetCommitV8.api]);
 export const joinGroupRequest = request("JoinGroup", [joinGroupV9.api]);
 export const syncGroupRequest = request("SyncGroup", [syncGroupV5.api]);
 export const heartbeatRequest = request("Heartbeat", [heartbeatV4.api]);
@@ -67,7 +67,7 @@ const required: readonly (OwnRequest | LibraryRequest<never[], unknown>)[] = [
   listOffsetsRequest,
   findCoordinatorRequest,
   offsetFetchRequest,
-  offsetCommitRequest,
+  commitRequest,
   joinGroupRequest,
   syncGroupRequest,
   heartbeatRequest,

@@ -71,7 +71,7 @@ export class ClassicMembership implements Membership {
       return Promise.reject(new DriverError("fenced", "not a member of the group at the moment"));
     }
     const identity = { member: this.#member, epoch: this.#generation };
-    const commit = commitOffsets(this.#cluster, this.#options.group, identity, offsets);
+    const commit = commitOffsets(this.#cluster, this.#options.group, identity, this.#owned, offsets);
     this.#commits.add(commit);
     const done = () => this.#commits.delete(commit);
     commit.then(done, done);
