@@ -1,4 +1,4 @@
-// npm run bench -- [orders|embedded] [--pairs 5] [--messages 400000] [--save]
+// npm run bench -- [orders|embedded|record-batch-encode|record-batch-decode] [--pairs 5] [--messages 400000] [--save]
 //
 // Runs a job and its peer in turn, in processes of their own, and reports the ratio pair by pair: absolute
 // figures drift with the machine, ratios of one run hold. Results go to bench/results/<job>.json with --save.
@@ -41,12 +41,14 @@ const { values, positionals } = parseArgs({
 const pairs = Number(values.pairs);
 const messages = values.messages === undefined ? undefined : Number(values.messages);
 if (!(pairs >= 1) || (messages !== undefined && !(messages >= 1_000))) {
-  console.error("usage: npm run bench -- [orders|embedded] [--pairs 5] [--messages 400000] [--save]");
+  console.error("usage: npm run bench -- [job…] [--pairs 5] [--messages 400000] [--save]");
   process.exit(2);
 }
 const jobs: Readonly<Record<string, () => Promise<Job>>> = {
   orders: () => ordersJob(messages ?? 400_000),
   embedded: () => embeddedJob(messages ?? 200_000),
+  "record-batch-encode": () => recordBatchJob("encode", 5, messages ?? 100_000),
+  "record-batch-decode": () => recordBatchJob("decode", 1, messages ?? 100_000),
 };
 for (const name of positionals.length > 0 ? positionals : Object.keys(jobs)) {
   const make = jobs[name];
@@ -190,27 +192,36 @@ async function embeddedJob(count: number): Promise<Job> {
     peer: "plain loop",
     messages: count,
     goal: 0.7,
-    async run(which) {
-      const child = spawn(
-        process.execPath,
-        [
-          "--conditions=millrace:source",
-          "bench/embedded.ts",
-          which === "ours" ? "pipeline" : "loop",
-          String(count),
-        ],
-        { stdio: ["ignore", "pipe", "inherit"] },
-      );
-      let output = "";
-      child.stdout.setEncoding("utf8").on("data", (text: string) => {
-        output += text;
-      });
-      const code = await new Promise((resolve) => child.once("close", resolve));
-      if (code !== 0) throw new Error(`bench/embedded.ts ended with ${code}`);
-      return JSON.parse(output) as Sample;
-    },
+    run: (which) => sampleOf(["bench/embedded.ts", which === "ours" ? "pipeline" : "loop", String(count)]),
     async close() {},
   };
+}
+
+/** Record batches encoded or decoded, uncompressed, against kafkajs' own code. */
+async function recordBatchJob(what: "encode" | "decode", goal: number, count: number): Promise<Job> {
+  return {
+    name: `record-batch-${what}`,
+    peer: "kafkajs",
+    messages: count,
+    goal,
+    run: (which) =>
+      sampleOf(["bench/record-batch.ts", what, which === "ours" ? "ours" : "kafkajs", String(count)]),
+    async close() {},
+  };
+}
+
+/** Runs a script to its end and takes the sample it prints. */
+async function sampleOf(command: readonly string[]): Promise<Sample> {
+  const child = spawn(process.execPath, ["--conditions=millrace:source", ...command], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+  });
+  const code = await new Promise((resolve) => child.once("close", resolve));
+  if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}`);
+  return JSON.parse(output) as Sample;
 }
 
 async function recreate(admin: Admin, topics: readonly string[]): Promise<void> {

@@ -643,7 +643,7 @@ test("records that break the format are an error that says which and how", async
   }
   await assert.rejects(
     decoded([{ records: [{ offset: 0 }], base: 2 ** 60, last: 2 ** 60 + 4 }]),
-    refusal("invalid", /out of order/),
+    refusal("invalid", /beyond 2\^53/),
   );
   const behind = await decoded([{ records: [{ offset: 5 }] }, { records: [{ offset: 5 }] }]);
   assert.deepEqual(offsetsOf(behind), [5]);

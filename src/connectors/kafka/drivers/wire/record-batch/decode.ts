@@ -224,9 +224,10 @@ class ResponseReader {
     const lastOffset = baseOffset + lastOffsetDelta;
     const count = bytes.readInt32BE(start + at.count);
     if (lastOffsetDelta < 0 || count < 0) throw this.#error("invalid", "has a negative number of records");
-    if (baseOffset <= this.#lastOffset || !Number.isSafeInteger(lastOffset)) {
+    if (baseOffset <= this.#lastOffset) {
       throw this.#error("invalid", `is out of order: offset ${this.#lastOffset} comes before it`);
     }
+    if (!Number.isSafeInteger(lastOffset)) throw this.#error("invalid", "has offsets beyond 2^53");
     return {
       baseOffset,
       lastOffset,

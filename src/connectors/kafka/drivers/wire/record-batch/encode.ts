@@ -4,6 +4,7 @@ import type { Work } from "../../../../../component/context.ts";
 import type { Batch, Codec } from "../../../../../message/batch.ts";
 import { type Headers, type HeaderValue, noHeaders } from "../../../../../message/records.ts";
 import { DriverError } from "../../../driver.ts";
+import { patchedCrc } from "./crc-patch.ts";
 import { FetchedRecords } from "./fetched-records.ts";
 import { at, codecOf, headerSize, lengthOverhead, magic, writeInt64 } from "./format.ts";
 import { varintSize, varlongSize, writeVarint, writeVarlong } from "./varint.ts";
@@ -86,10 +87,11 @@ export function stampProducer(
   producerEpoch: number,
   baseSequence: number,
 ): void {
-  bytes.writeBigInt64BE(BigInt(producerId), at.producerId);
-  bytes.writeInt16BE(producerEpoch, at.producerEpoch);
-  bytes.writeInt32BE(baseSequence, at.baseSequence);
-  bytes.writeUInt32BE(crc32c(bytes.subarray(at.attributes)), at.crc);
+  const part = bytes.subarray(at.producerId, at.count);
+  const before = crc32c(part);
+  writeProducer(bytes, producerId, producerEpoch, baseSequence);
+  const crc = patchedCrc(bytes.readUInt32BE(at.crc), before, crc32c(part), bytes.length - at.count);
+  bytes.writeUInt32BE(crc, at.crc);
 }
 
 interface WrittenRecords {
@@ -213,7 +215,14 @@ function writeHeader(
   writeInt64(bytes, firstTimestamp, at.baseTimestamp);
   writeInt64(bytes, maxTimestamp, at.maxTimestamp);
   bytes.writeInt32BE(count, at.count);
-  stampProducer(bytes, producerId, producerEpoch, baseSequence);
+  writeProducer(bytes, producerId, producerEpoch, baseSequence);
+  bytes.writeUInt32BE(crc32c(bytes.subarray(at.attributes)), at.crc);
+}
+
+function writeProducer(bytes: Buffer, id: bigint | number, epoch: number, sequence: number): void {
+  bytes.writeBigInt64BE(BigInt(id), at.producerId);
+  bytes.writeInt16BE(epoch, at.producerEpoch);
+  bytes.writeInt32BE(sequence, at.baseSequence);
 }
 
 function grown(bytes: Buffer, used: number, needed: number): Buffer {
