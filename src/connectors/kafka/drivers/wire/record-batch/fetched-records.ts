@@ -31,16 +31,13 @@ const column = {
 } as const;
 const rowShift = 3;
 
-/** Records this close together, in bytes, are copied together: what lies between is framing. */
-const sameRun = 16;
-
 /**
  * Fetched records over the bytes they came in: a table says where each key, value and list of headers lies, and
  * a slice is made only where someone looks.
  */
 export class FetchedRecords implements Records {
   length = 0;
-  /** Bytes of the visible records. */
+  /** Bytes of the visible records, with the framing between them. */
   visibleBytes = 0;
   readonly #sources: Buffer[] = [];
   #positions: Float64Array;
@@ -134,7 +131,6 @@ export class FetchedRecords implements Records {
     const table = this.#table;
     const number = this.#sources.length;
     let index = this.length;
-    let visibleBytes = 0;
     let lastDelta = -1;
     let at = start;
     for (let i = 0; i < count; i++) {
@@ -153,14 +149,14 @@ export class FetchedRecords implements Records {
       let size = Math.max(keyLength, 0) + Math.max(valueLength, 0);
       let next = afterVarint;
       if (headerCount !== 0) {
-        // Each takes two bytes at least.
-        if (headerCount < 0 || headerCount > recordEnd - next) throw invalidRecord(i, count);
+        if (headerCount < 0) throw invalidRecord(i, count);
         for (let j = 0; j < headerCount; j++) {
           const nameLength = readVarint(source, next);
           const length = readVarint(source, afterVarint + nameLength);
           if (nameLength < 0 || length < -1) throw invalidRecord(i, count);
           size += nameLength + (length < 0 ? 8 : length);
           next = length < 0 ? afterVarint : afterVarint + length;
+          // The number of headers may be anything.
           if (next > recordEnd) throw invalidRecord(i, count);
         }
       }
@@ -187,30 +183,29 @@ export class FetchedRecords implements Records {
       table[row + column.size] = size;
       positions[index] = offset;
       timestamps[index] = appendTimestamp ?? baseTimestamp + timestampDelta;
-      visibleBytes += next - key;
       index++;
     }
     if (at !== end) throw new InvalidRecords(`${end - at} bytes follow its last record`);
     if (index === this.length) return;
+    this.visibleBytes += end - table[(this.length << rowShift) + column.key]!;
     this.length = index;
-    this.visibleBytes += visibleBytes;
     this.#sources.push(source);
   }
 
   /** Copies the visible records out of their sources and lets go of these. */
   detach(): void {
     const table = this.#table;
-    const copy = Buffer.allocUnsafeSlow(this.visibleBytes + this.length * sameRun);
+    const copy = Buffer.allocUnsafeSlow(this.visibleBytes);
     let filled = 0;
     for (let index = 0; index < this.length; ) {
-      // Neighbours are copied together.
+      // What is visible of a source is its last records, one after the other.
       const number = table[(index << rowShift) + column.source]!;
       const start = table[(index << rowShift) + column.key]!;
       const shift = filled - start;
       let end = start;
       for (; index < this.length; index++) {
         const row = index << rowShift;
-        if (table[row + column.source] !== number || table[row + column.key]! - end > sameRun) break;
+        if (table[row + column.source] !== number) break;
         end = table[row + column.end]!;
         table[row + column.source] = 0;
         table[row + column.key]! += shift;

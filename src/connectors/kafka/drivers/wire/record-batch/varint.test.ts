@@ -82,8 +82,10 @@ test("the extremes of 64 bits are read, rounded", () => {
 
 test("a number that does not stop is damaged, and one that the bytes end in is read as if zeros followed", () => {
   const endless = Buffer.alloc(32, 0xff);
-  assert.equal(readVarint(endless, 0), -(2 ** 31));
-  assert.ok(Number.isNaN(readVarlong(endless, 0)));
+  assert.equal(readVarint(endless, 1), -(2 ** 31));
+  assert.equal(end, 6);
+  assert.ok(Number.isNaN(readVarlong(endless, 1)));
+  assert.equal(end, 11);
   assert.equal(readVarint(Buffer.from("808080808000", "hex"), 0), -(2 ** 31), "six bytes");
   assert.ok(Number.isNaN(readVarlong(Buffer.from("8080808080808080808000", "hex"), 0)), "eleven bytes");
   assert.equal(readVarint(endless, 30), -(2 ** 13));

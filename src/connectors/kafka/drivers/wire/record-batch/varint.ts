@@ -64,14 +64,17 @@ const damaged = -(2 ** 31);
 
 /**
  * Reads a number of 32 bits, and leaves the position after it in {@link end}. Beyond the source it reads zeros:
- * the caller checks where it got to. One that does not stop after five bytes reads as −2³¹, and `end` stays.
+ * the caller checks where it got to. One that does not stop after five bytes reads as −2³¹.
  */
 export function readVarint(source: Uint8Array, position: number): number {
   let next = position;
   let byte = source[next++]!;
   let zigzag = byte & 0x7f;
   for (let shift = 7; byte >= 0x80; shift += 7) {
-    if (shift > 28) return damaged;
+    if (shift > 28) {
+      end = next;
+      return damaged;
+    }
     byte = source[next++]!;
     zigzag |= (byte & 0x7f) << shift;
   }
@@ -86,7 +89,10 @@ export function readVarlong(source: Uint8Array, position: number): number {
   const negative = byte & 1;
   let magnitude = (byte & 0x7f) >>> 1;
   for (let scale = 64; byte >= 0x80; scale *= 128) {
-    if (scale > 2 ** 62) return Number.NaN;
+    if (scale > 2 ** 62) {
+      end = next;
+      return Number.NaN;
+    }
     byte = source[next++]!;
     magnitude += (byte & 0x7f) * scale;
   }
