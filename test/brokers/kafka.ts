@@ -42,6 +42,8 @@ export class Kafka {
     try {
       const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }));
       await admin.createTopics({
+        // kafkajs would give up where brokers are slow to hear of the topic.
+        waitForLeaders: false,
         topics: [{ topic, numPartitions: partitions, replicationFactor: replication, configEntries }],
       });
       await until(`topic ${topic} has leaders`, async () => {
@@ -73,8 +75,15 @@ export interface KafkaOptions {
   readonly brokers?: 1 | 3;
   /** Server properties on top of ours. */
   readonly properties?: Readonly<Record<string, string>>;
-  /** One more listener, where this user must log in with SASL PLAIN: {@link KafkaCluster.saslBootstrap}. */
+  /**
+   * One more listener, {@link KafkaCluster.securedBootstrap}, where this user must log in, with SASL PLAIN or SCRAM.
+   */
   readonly sasl?: { readonly username: string; readonly password: string };
+  /**
+   * That listener speaks TLS. PEM files: the broker's key and certificate together, and the authority that must
+   * have signed the clients' certificates, where they need one.
+   */
+  readonly tls?: { readonly keystore: string; readonly clients?: string };
 }
 
 /** A cluster of ours, whose brokers may be stopped, killed and frozen. A broker's number counts from 0. */
@@ -88,9 +97,9 @@ export class KafkaCluster extends Kafka {
     this.#nodes = nodes;
   }
 
-  /** Addresses of the listener that asks for a password; undefined without the option `sasl`. */
-  get saslBootstrap(): string | undefined {
-    const addresses = this.#nodes.flatMap((node) => node.saslAddress ?? []);
+  /** Addresses of the listener that asks for a password or speaks TLS; undefined without one. */
+  get securedBootstrap(): string | undefined {
+    const addresses = this.#nodes.flatMap((node) => node.securedAddress ?? []);
     return addresses.length === 0 ? undefined : addresses.join(",");
   }
 
@@ -165,13 +174,13 @@ export class KafkaCluster extends Kafka {
 
 interface Node {
   readonly address: string;
-  readonly saslAddress: string | undefined;
+  readonly securedAddress: string | undefined;
   readonly server: Server;
 }
 
 /** Starts a cluster in KRaft mode on free loopback ports. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
-  const { brokers = 1, properties = {}, sasl } = options;
+  const { brokers = 1, properties = {}, sasl, tls } = options;
   const jars = join(await kafkaJars(), "*");
   const home = new Home("kafka");
   try {
@@ -185,8 +194,10 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
         const file = join(home.path, `kafka-${id}.properties`);
         const data = join(home.path, `data-${id}`);
         const plain = settings({ id, port, controllerPort, voters, data, brokers });
-        const saslAddress = sasl === undefined ? undefined : `127.0.0.1:${await freePort()}`;
-        const secured = saslAddress === undefined ? plain : withSasl(plain, saslAddress, sasl!);
+        const extra = sasl !== undefined || tls !== undefined;
+        const securedAddress = extra ? `127.0.0.1:${await freePort()}` : undefined;
+        const secured =
+          securedAddress === undefined ? plain : withSecured(plain, securedAddress, { sasl, tls });
         const all = { ...secured, ...properties };
         writeFileSync(
           file,
@@ -202,6 +213,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
           `--cluster-id=${clusterId}`,
           "-c",
           file,
+          ...(sasl === undefined ? [] : scramUsers(sasl)),
         ];
         await run("java", [...quickJvm, ...format]);
         const server = new Server(home, {
@@ -210,7 +222,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
           args: [...serverJvm, "-cp", jars, "kafka.Kafka", file],
           env: process.env,
         });
-        return { address: `127.0.0.1:${port}`, saslAddress, server };
+        return { address: `127.0.0.1:${port}`, securedAddress, server };
       }),
     );
     const cluster = new KafkaCluster(home, nodes);
@@ -274,21 +286,50 @@ function settings({ id, port, controllerPort, voters, data, brokers }: NodeSetti
   };
 }
 
-/** The same with a listener more, on which one user may log in. */
-function withSasl(
+/** The same with a listener more, on which one user may log in, or which speaks TLS, or both. */
+function withSecured(
   plain: Record<string, string>,
   address: string,
-  { username, password }: { readonly username: string; readonly password: string },
+  { sasl, tls }: { readonly sasl: KafkaOptions["sasl"]; readonly tls: KafkaOptions["tls"] },
 ): Record<string, string> {
-  const login = "org.apache.kafka.common.security.plain.PlainLoginModule";
+  const protocol = [...(sasl ? ["SASL"] : []), ...(tls ? ["SSL"] : sasl ? ["PLAINTEXT"] : [])].join("_");
+  const listener = "listener.name.secured";
+  const login = "org.apache.kafka.common.security";
   return {
     ...plain,
-    listeners: `${plain.listeners},SASL://${address}`,
-    "advertised.listeners": `${plain["advertised.listeners"]},SASL://${address}`,
-    "listener.security.protocol.map": `${plain["listener.security.protocol.map"]},SASL:SASL_PLAINTEXT`,
-    "sasl.enabled.mechanisms": "PLAIN",
-    "listener.name.sasl.plain.sasl.jaas.config": `${login} required user_${username}="${password}";`,
+    listeners: `${plain.listeners},SECURED://${address}`,
+    "advertised.listeners": `${plain["advertised.listeners"]},SECURED://${address}`,
+    "listener.security.protocol.map": `${plain["listener.security.protocol.map"]},SECURED:${protocol}`,
+    ...(sasl === undefined
+      ? {}
+      : {
+          "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+          [`${listener}.plain.sasl.jaas.config`]: `${login}.plain.PlainLoginModule required user_${sasl.username}="${sasl.password}";`,
+          [`${listener}.scram-sha-256.sasl.jaas.config`]: `${login}.scram.ScramLoginModule required;`,
+          [`${listener}.scram-sha-512.sasl.jaas.config`]: `${login}.scram.ScramLoginModule required;`,
+        }),
+    ...(tls === undefined
+      ? {}
+      : {
+          [`${listener}.ssl.keystore.type`]: "PEM",
+          [`${listener}.ssl.keystore.location`]: tls.keystore,
+          ...(tls.clients === undefined
+            ? {}
+            : {
+                [`${listener}.ssl.client.auth`]: "required",
+                [`${listener}.ssl.truststore.type`]: "PEM",
+                [`${listener}.ssl.truststore.location`]: tls.clients,
+              }),
+        }),
   };
+}
+
+/** SCRAM's users are kept in the cluster's own metadata, which begins with them. */
+function scramUsers({ username, password }: NonNullable<KafkaOptions["sasl"]>): string[] {
+  return ["SCRAM-SHA-256", "SCRAM-SHA-512"].flatMap((mechanism) => [
+    "--add-scram",
+    `${mechanism}=[name=${username},password=${password}]`,
+  ]);
 }
 
 function startNode({ server }: Node): Promise<void> {

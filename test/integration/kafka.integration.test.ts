@@ -517,7 +517,7 @@ test("SASL: the right password works, the wrong one ends the run with 78, and ne
       t,
       `import { kafka, secret, topology } from "millrace";
 const cluster = kafka({
-  brokers: "${kafka.saslBootstrap}",
+  brokers: "${kafka.securedBootstrap}",
   sasl: { mechanism: "plain", username: "etl", password: secret("${password}") },
 });
 export default topology("${name}", (t) => {

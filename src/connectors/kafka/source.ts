@@ -5,7 +5,13 @@ import type { SourceContext, SourceSession, SourceStatus } from "../../component
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
 import type { Records } from "../../message/records.ts";
-import { DriverError, type KafkaClient, type Subscription, type TopicPartition } from "./driver.ts";
+import {
+  DriverError,
+  type DriverErrorCode,
+  type KafkaClient,
+  type Subscription,
+  type TopicPartition,
+} from "./driver.ts";
 import { missingTopic, RecentErrors, startError } from "./errors.ts";
 import type { KafkaSourceOptions } from "./options.ts";
 
@@ -75,6 +81,8 @@ class KafkaSourceSession implements SourceSession {
   #trouble: string | undefined = joining;
   #timer: Timer | undefined;
   #committing: Promise<void> | undefined;
+  /** Why the last commit failed. */
+  #commitFailure: DriverErrorCode | undefined;
 
   constructor(
     context: SourceContext,
@@ -226,6 +234,8 @@ class KafkaSourceSession implements SourceSession {
     await this.#context.intake.drain(lanes, deadline);
     const backoff = new Backoff(this.#context, { initial: 50, max: 1_000 });
     while (lanes.some((lane) => !lane.ended) && !(await this.#commitOnce())) {
+      // The topic was deleted: there is nothing left to commit to, and another may take its name at any time.
+      if (this.#commitFailure === "unknown-topic") return;
       await backoff.wait().catch(() => {});
       if (this.#context.signal.aborted || this.#context.clock.now() >= deadline) return;
     }
@@ -321,12 +331,14 @@ class KafkaSourceSession implements SourceSession {
       )
       .then(
         () => {
+          this.#commitFailure = undefined;
           for (const { owned } of moved) owned.unsaved = false;
         },
         (error) => {
           // A fenced commit belongs to an epoch that is over: what was given up comes again, and is not repeated
           // here. What is still owned is tried again, under the epoch of then.
-          const fenced = error instanceof DriverError && error.code === "fenced";
+          this.#commitFailure = error instanceof DriverError ? error.code : "retry";
+          const fenced = this.#commitFailure === "fenced";
           failed = !fenced || moved.some(({ owned }) => this.#owned.get(keyOf(owned)) === owned);
           this.#errors.add(`commit: ${messageOf(error)}`, this.#context.clock.wall());
           this.#context.meter.count("commit_failures_total");

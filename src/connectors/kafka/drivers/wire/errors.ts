@@ -67,17 +67,20 @@ interface LibraryError {
   readonly cause?: unknown;
 }
 
-/** What any thrown thing means; total. The first protocol error in it or its causes decides. */
+/**
+ * What any thrown thing means; total. The first protocol error in it or its causes decides, else its innermost
+ * cause: a login that failed because the connection was lost says nothing of the password.
+ */
 export function driverError(error: unknown, about?: string): DriverError {
   if (error instanceof DriverError) return error;
   const prefix = about === undefined ? "" : `${about}: `;
   const seen = new Set<unknown>();
   const open: unknown[] = [error];
-  let detail: string | undefined;
+  let innermost: Error | undefined;
   for (let current = open.shift(); current !== undefined; current = open.shift()) {
     if (!(current instanceof Error) || seen.has(current)) continue;
     seen.add(current);
-    const { code, apiId, serverErrorMessage, errors, cause } = current as LibraryError;
+    const { apiId, serverErrorMessage, errors, cause } = current as LibraryError;
     if (typeof apiId === "string") {
       const text =
         typeof serverErrorMessage === "string" && serverErrorMessage !== ""
@@ -85,15 +88,12 @@ export function driverError(error: unknown, about?: string): DriverError {
           : apiId;
       return new DriverError(meanings[apiId] ?? "retry", `${prefix}${text}`, error);
     }
-    if (code === "PLT_KFK_AUTHENTICATION") {
-      return new DriverError("access", `${prefix}${messageOf(current)}`, error);
-    }
-    // The innermost message says what happened; its wrappers say only that something did.
-    detail = messageOf(current);
+    innermost = current;
     if (Array.isArray(errors)) open.push(...errors);
     if (cause !== undefined) open.push(cause);
   }
-  return new DriverError("retry", `${prefix}${detail ?? messageOf(error)}`, error);
+  const refused = (innermost as LibraryError | undefined)?.code === "PLT_KFK_AUTHENTICATION";
+  return new DriverError(refused ? "access" : "retry", `${prefix}${messageOf(innermost ?? error)}`, error);
 }
 
 /** The number of the first protocol error in a thrown thing: what a protocol's state machine goes by. */

@@ -22,6 +22,8 @@ export interface FetchListener {
   passed(partition: TopicPartition, next: number): void;
   /** The log no longer holds what was read: reading begins again at a lower offset than was read up to. */
   restarted(partition: TopicPartition): void;
+  /** The topic was deleted, and one of the same name has been made. */
+  remade(topic: string): void;
 }
 
 /** Most bytes of one fetch, all partitions of a broker together. */
@@ -154,6 +156,7 @@ export class Fetcher {
   /** Something may be wanted of another broker than before. */
   reconsider(): void {
     if (this.#closed) return;
+    this.#lookForRemade();
     let leaderless = false;
     for (const source of this.#sources.values()) {
       const node = this.#nodeOf(source);
@@ -288,6 +291,15 @@ export class Fetcher {
   /** It still reads on from where this was asked for. */
   #current({ source, offset }: Wanted): boolean {
     return !source.stopped && source.next === offset && this.#sources.get(keyOf(source)) === source;
+  }
+
+  #lookForRemade(): void {
+    const remade = new Set<string>();
+    for (const { topic, topicId } of this.#sources.values()) {
+      const current = this.#cluster.topic(topic)?.id;
+      if (current !== undefined && current !== topicId) remade.add(topic);
+    }
+    for (const topic of remade) this.#listener.remade(topic);
   }
 
   #nodeOf(source: Source): number | undefined {

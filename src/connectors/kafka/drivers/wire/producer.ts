@@ -38,8 +38,8 @@ class WireBatch implements EncodedBatch {
   readonly bytes: Buffer;
   /** Set from the first sending until the outcome is known: a resend is the same bytes. */
   stamp: { readonly identity: Identity; readonly sequence: number } | undefined;
-  /** An earlier sending under this stamp got no answer. */
-  doubtful = false;
+  /** Under this stamp. After more than one, a refusal does not tell what became of the earlier ones. */
+  sendings = 0;
 
   constructor({ topic, partition }: TopicPartition, bytes: Buffer, count: number, codec: Codec) {
     this.topic = topic;
@@ -165,7 +165,6 @@ export class WireProducer implements Producer {
       // Whether they were stored is unknown: they keep their sequence numbers.
       const failure = driverError(error);
       return batches.map((batch) => {
-        batch.doubtful = true;
         this.#cluster.suspect(batch.topic);
         return { topic: batch.topic, partition: batch.partition, offset: undefined, error: failure };
       });
@@ -179,13 +178,11 @@ export class WireProducer implements Producer {
       return { topic, partition, offset: part.offset < 0 ? undefined : part.offset, error: undefined };
     }
     const error = protocolError(part.error, keyOf(batch), part.detail)!;
-    if (identityLost.has(part.error) || (refused.has(error.code) && batch.doubtful)) {
+    if (identityLost.has(part.error) || (refused.has(error.code) && batch.sendings > 1)) {
       this.#spend(batch);
     } else if (refused.has(error.code)) {
       this.#free(batch);
     } else {
-      // A time-out among them: it may have been stored all the same.
-      batch.doubtful = true;
       this.#cluster.suspect(topic);
     }
     return { topic, partition, offset: undefined, error };
@@ -199,10 +196,11 @@ export class WireProducer implements Producer {
       this.#sequences.set(key, sequence);
     }
     sequence.pending = batch;
+    batch.sendings++;
     // The same bytes again, unless the partition has got a new identity since.
     if (batch.stamp?.identity === sequence.identity) return;
     batch.stamp = { identity: sequence.identity, sequence: sequence.next };
-    batch.doubtful = false;
+    batch.sendings = 1;
     stampProducer(batch.bytes, sequence.identity.id, sequence.identity.epoch, sequence.next);
   }
 

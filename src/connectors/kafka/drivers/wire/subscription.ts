@@ -74,6 +74,7 @@ export class WireSubscription implements Subscription {
         records: (partition, records, next) => listener.records(partition, records, next),
         passed: (partition, next) => listener.passed(partition, next),
         restarted: (partition) => listener.assigned(this.#owned, [partition]),
+        remade: (topic) => this.#membership.remade?.(topic),
       },
       this.#troubles,
     );

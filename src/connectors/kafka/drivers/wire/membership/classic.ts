@@ -78,6 +78,15 @@ export class ClassicMembership implements Membership {
     return commit;
   }
 
+  remade(topic: string): void {
+    if (this.#state !== "stable") return;
+    const topicId = this.#cluster.topic(topic)?.id;
+    if (topicId === undefined) return;
+    this.#owned = this.#owned.map((one) => (one.topic === topic ? { ...one, topicId } : one));
+    const fresh = this.#owned.filter((one) => one.topic === topic);
+    this.#listener.assigned(this.#owned, new Set(fresh.map(partitionKey)));
+  }
+
   async close(deadline: Time): Promise<void> {
     if (this.#state === "closed") return;
     this.#state = "closed";

@@ -17,7 +17,7 @@ export interface CommitIdentity {
  *
  * A topic may have been deleted and made anew under its name since it was read: an offset of the old one must not
  * become the position in the new one. Where the cluster is known to name another topic by now, nothing is sent
- * for it, and the commit is `fenced`.
+ * for it, and the commit rejects with code `unknown-topic`.
  */
 export async function commitOffsets(
   cluster: Cluster,
@@ -33,7 +33,10 @@ export async function commitOffsets(
     const current = cluster.topic(topic)?.id;
     const topicId = ids.get(`${topic}/${partition}`) ?? current;
     if (topicId === undefined || topicId !== current) {
-      failure = new DriverError("fenced", `commit: topic "${topic}" is not the one that was read any more`);
+      failure = new DriverError(
+        "unknown-topic",
+        `commit: topic "${topic}" is not the one that was read any more`,
+      );
     } else partitions.push({ topic, topicId, partition, offset });
   }
   if (partitions.length > 0) {

@@ -25,6 +25,11 @@ export interface Membership {
    * code `fenced` where there is none, or the broker says that it has passed.
    */
   commit(offsets: readonly (TopicPartition & { readonly offset: number })[]): Promise<void>;
+  /**
+   * A topic was deleted and made anew. In a classic group, which goes by names, nobody else would say so; an
+   * incremental one assigns the new topic by itself.
+   */
+  remade?(topic: string): void;
   /** Leaves the group; done or given up by `deadline`. */
   close(deadline: Time): Promise<void>;
 }
