@@ -38,9 +38,15 @@ test("brokers are killed, stopped and restarted in turn, and leaders move back",
     faults++;
     await written(kafka, job, 5_000);
     await kafka.restart(broker);
-    await kafka.javaTool("org.apache.kafka.tools.LeaderElectionCommand", [
-      ...["--election-type", "preferred", "--all-topic-partitions"],
-    ]);
+    // It fails for as long as a replica is behind.
+    await until(
+      "leaders have moved back",
+      () =>
+        kafka.javaTool("org.apache.kafka.tools.LeaderElectionCommand", [
+          ...["--election-type", "preferred", "--all-topic-partitions"],
+        ]),
+      60_000,
+    );
   }
   await finish(runner);
   const { missing, duplicates, inversions } = checkOrders(
