@@ -113,7 +113,13 @@ class PlanRun implements Run {
       if (node.kind === "source") {
         this.#intakes.set(
           node.name,
-          new LaneIntake(node.name, node.source.credit, this.#options.clock, () => this.#checkStarved()),
+          new LaneIntake(
+            node.name,
+            node.source.credit,
+            this.#options.clock,
+            () => this.#checkStarved(),
+            () => this.#flush(),
+          ),
         );
       } else if (node.kind === "sink") {
         targets.set(node.name, {

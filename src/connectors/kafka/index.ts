@@ -8,6 +8,7 @@ import { messageOf } from "../../errors.ts";
 import type { KafkaClient, KafkaDriver, NewTopic } from "./driver.ts";
 import { EmbeddedKafka, embeddedDriver } from "./drivers/embedded/index.ts";
 import { kafkaJsDriver } from "./drivers/kafkajs/driver.ts";
+import { wireDriver } from "./drivers/wire/driver.ts";
 import { startError } from "./errors.ts";
 import {
   groupTimes,
@@ -48,6 +49,7 @@ class KafkaCluster implements KafkaConnection {
   readonly connector = "kafka";
   readonly address: string;
   readonly #embeddedAlways: boolean;
+  readonly #driver: KafkaDriver;
   #own: EmbeddedKafka | undefined;
   readonly location: Location | undefined;
   readonly problems: readonly OptionProblem[];
@@ -57,6 +59,7 @@ class KafkaCluster implements KafkaConnection {
   // JavaScript may leave options out; the schema then says what is missing.
   constructor(options: KafkaOptions = {} as KafkaOptions) {
     this.#embeddedAlways = options.driver === "embedded";
+    this.#driver = options.driver === "wire" ? wireDriver : kafkaJsDriver;
     const problems = optionProblems("kafka", kafkaSchema, options);
     this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
     this.address = this.#settings?.brokers.join(",") ?? "";
@@ -85,7 +88,10 @@ class KafkaCluster implements KafkaConnection {
       targetKind: "topic",
       credit: kafkaCredit(options),
       location: callerLocation(),
-      open: (context) => openKafkaSource(context, this.#client(context), this.address, options),
+      open: (context) => {
+        const { holdsRebalance } = this.#driverFor(context);
+        return openKafkaSource(context, this.#client(context), this.address, options, holdsRebalance);
+      },
     };
   }
 
@@ -172,7 +178,7 @@ class KafkaCluster implements KafkaConnection {
   #driverFor(context: Context | undefined): KafkaDriver {
     const cluster = context === undefined ? undefined : this.embedded(context);
     if (cluster !== undefined) return embeddedDriver(cluster);
-    return kafkaJsDriver;
+    return this.#driver;
   }
 }
 

@@ -25,10 +25,10 @@ import {
   type TopicPartition,
 } from "../../driver.ts";
 import type { KafkaSettings } from "../../options.ts";
+import { within } from "../within.ts";
 import { registerCodecs } from "./codecs.ts";
 import { driverError, isTimeout } from "./errors.ts";
 import { subscribe } from "./subscription.ts";
-import { within } from "./within.ts";
 
 const { Kafka: KafkaClass, logLevel, CompressionTypes, ConfigResourceTypes } = kafkajs;
 

@@ -9,9 +9,9 @@ import {
   type SubscriptionListener,
   type TopicPartition,
 } from "../../driver.ts";
+import { within } from "../within.ts";
 import { driverError } from "./errors.ts";
 import { guardCluster } from "./guarded-cluster.ts";
-import { within } from "./within.ts";
 
 const { PartitionAssigners } = kafkajs;
 
