@@ -27,6 +27,8 @@ class HandSource {
   atEnd = true;
   next = 0;
   openError: Error | undefined;
+  /** Opening takes so long, whatever the signal says. */
+  opening: Promise<void> | undefined;
 
   readonly source: Source = {
     kind: "source",
@@ -39,6 +41,7 @@ class HandSource {
     credit: { messages: 100, bytes: 1e6, span: 400, chunk: 10 },
     open: async (context) => {
       if (this.openError !== undefined) throw this.openError;
+      await this.opening;
       this.context = context;
       this.lane = context.intake.open({
         origin: { target: "in", partition: 0 },
@@ -157,6 +160,8 @@ function operator(
 
 interface Setup {
   readonly middle?: readonly Operator<never, unknown>[];
+  /** Another source, which leads to the sinks directly. */
+  readonly other?: HandSource;
   readonly sinks?: number;
   readonly deadLetters?: boolean;
   readonly audit?: boolean;
@@ -165,6 +170,7 @@ interface Setup {
 
 function setup({
   middle = [],
+  other,
   sinks = 1,
   deadLetters = true,
   audit = false,
@@ -188,12 +194,14 @@ function setup({
     });
   });
   const last = nodes.at(-1)!.name;
+  if (other !== undefined)
+    nodes.push({ kind: "source", name: "other", location: undefined, inputs: [], source: other.source });
   for (const sink of to) {
     nodes.push({
       kind: "sink",
       name: sink.sink.name,
       location: undefined,
-      inputs: [{ node: last }],
+      inputs: [{ node: last }, ...(other === undefined ? [] : [{ node: "other" }])],
       sink: sink.sink,
       audit: audit ? events.sink : undefined,
     });
@@ -610,6 +618,33 @@ test("told to stop while it starts, a run is done, and what opens only then is c
   assert.deepEqual(running.status().lastErrors, []);
   assert.ok(to[1]!.closed, "the sink that opened late");
   assert.equal(from.context, undefined, "the source was never opened");
+});
+
+test("told to stop while one of its sources is opening, a run acknowledges what the others took in, and ends in time", async () => {
+  const other = new HandSource();
+  let opened!: () => void;
+  other.opening = new Promise((resolve) => {
+    opened = resolve;
+  });
+  const { context, from, to, begin, run } = setup({ other, drainTimeout: 1_000 });
+  const running = begin();
+  running.started.catch(() => {});
+  await run(10);
+  to[0]!.hold = true;
+  from.offer("a", "b");
+  await run(10);
+  const begun = context.clock.now();
+  const drained = running.drain();
+  from.offer("c");
+  await run(10);
+  to[0]!.release();
+  assert.deepEqual(await drive(context.clock, drained), { how: "done" });
+  assert.deepEqual([to[0]!.written, from.committed], [["a", "b"], 2]);
+  assert.ok(context.clock.now() - begun <= 1_100, `it took ${context.clock.now() - begun} ms`);
+  assert.equal(other.closed, false);
+  opened();
+  await run(10);
+  assert.ok(other.closed, "what opens late is closed then");
 });
 
 test("idle is at the end with nothing in flight, seen twice", async () => {

@@ -5,6 +5,7 @@ import { type OptionProblem, optionProblems } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
 import { messageOf } from "../../errors.ts";
+import { addressProblems } from "./addresses.ts";
 import type { KafkaClient, KafkaDriver, NewTopic } from "./driver.ts";
 import { EmbeddedKafka, embeddedDriver } from "./drivers/embedded/index.ts";
 import { kafkaJsDriver } from "./drivers/kafkajs/driver.ts";
@@ -24,6 +25,7 @@ import {
 } from "./options.ts";
 import { openKafkaSink } from "./sink.ts";
 import { openKafkaSource } from "./source.ts";
+import { topicNameProblems } from "./topic-name.ts";
 
 export type { KafkaOptions, KafkaSinkOptions, KafkaSourceOptions } from "./options.ts";
 
@@ -63,14 +65,18 @@ class KafkaCluster implements KafkaConnection {
     const problems = optionProblems("kafka", kafkaSchema, options);
     this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
     this.address = this.#settings?.brokers.join(",") ?? "";
-    if (this.#settings !== undefined) problems.push(...saslProblems(this.#settings));
+    if (this.#settings !== undefined) {
+      problems.push(...addressProblems(this.#settings.brokers), ...saslProblems(this.#settings));
+    }
     this.problems = problems;
     this.location = callerLocation();
   }
 
   source(options: KafkaSourceOptions = {} as KafkaSourceOptions): Source {
     const problems = optionProblems("kafka source", kafkaSourceSchema, options);
-    if (problems.length === 0) problems.push(...groupTimeProblems(options));
+    if (problems.length === 0) {
+      problems.push(...topicNameProblems("kafka source", options.topics), ...groupTimeProblems(options));
+    }
     const targets = Array.isArray(options.topics) ? options.topics : [];
     return {
       kind: "source",
@@ -97,6 +103,7 @@ class KafkaCluster implements KafkaConnection {
 
   sink(options: KafkaSinkOptions = {} as KafkaSinkOptions): Sink {
     const problems = optionProblems("kafka sink", kafkaSinkSchema, options);
+    if (problems.length === 0) problems.push(...topicNameProblems("kafka sink", [options.topic]));
     if (options.partitions !== undefined || options.replicationFactor !== undefined) {
       this.#declared.set(options.topic, {
         topic: options.topic,

@@ -10,7 +10,7 @@ import type { CreditOptions } from "../../component/source.ts";
 
 /** How to reach a cluster. */
 export interface KafkaOptions {
-  /** Addresses to begin with, comma-separated or as a list: "127.0.0.1:9092". */
+  /** Addresses to begin with, comma-separated or as a list: "127.0.0.1:9092", "[::1]:9092". */
   readonly brokers: string | readonly string[];
   /** How this client names itself to the brokers. Default "millrace". */
   readonly clientId?: string;

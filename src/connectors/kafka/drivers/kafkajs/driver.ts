@@ -27,7 +27,8 @@ import {
 import type { KafkaSettings } from "../../options.ts";
 import { within } from "../within.ts";
 import { registerCodecs } from "./codecs.ts";
-import { driverError, isTimeout } from "./errors.ts";
+import { creationError, driverError, isTimeout } from "./errors.ts";
+import { openSocket, seedBroker } from "./sockets.ts";
 import { subscribe } from "./subscription.ts";
 
 const { Kafka: KafkaClass, logLevel, CompressionTypes, ConfigResourceTypes } = kafkajs;
@@ -54,7 +55,8 @@ class KafkaJsClient implements KafkaClient {
     registerCodecs(context.work);
     const config: KafkaConfig = {
       clientId: settings.clientId,
-      brokers: [...settings.brokers],
+      brokers: settings.brokers.map(seedBroker),
+      socketFactory: openSocket,
       connectionTimeout: settings.connectTimeout,
       requestTimeout: settings.requestTimeout,
       logLevel: logLevel.NOTHING,
@@ -115,7 +117,7 @@ class KafkaJsClient implements KafkaClient {
         })),
       });
     } catch (error) {
-      throw await this.#failed(error);
+      throw await this.#failed(creationError(error, topics));
     }
   }
 
