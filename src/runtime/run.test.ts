@@ -388,6 +388,50 @@ test("a drain waits for what is in flight, and one that cannot finish says what 
   assert.ok(from.stopped && from.closed);
 });
 
+test("a commit that fails in the drain ends the run as what it is, not as a drain that took too long", async () => {
+  const { context, from, begin, run } = setup();
+  const cause = new Error("EROFS: read-only file system");
+  const open = from.source.open;
+  Object.assign(from.source, {
+    open: async (given: SourceContext) => ({
+      ...(await open(given)),
+      commit: () => Promise.reject(new MillraceError("disk-failed", "no checkpoint", { cause })),
+    }),
+  });
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  await run(10);
+  const result = await drive(context.clock, running.drain());
+  assert.equal(result.how, "failed");
+  const { error } = result as { error: MillraceError };
+  assert.deepEqual([error.code, error.message, error.cause], ["disk-failed", "no checkpoint", cause]);
+  assert.deepEqual(
+    running.status().lastErrors.map(({ node, message }) => [node, message]),
+    [["in", "no checkpoint"]],
+  );
+  assert.equal(await running.finished, result);
+  assert.ok(from.closed);
+});
+
+test("a drain whose commit hangs says that only acknowledging is left", async () => {
+  const { context, from, begin, run } = setup({ drainTimeout: 500 });
+  const open = from.source.open;
+  Object.assign(from.source, {
+    open: async (given: SourceContext) => ({
+      ...(await open(given)),
+      commit: () => new Promise<void>(() => {}),
+    }),
+  });
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  await run(10);
+  const result = await drive(context.clock, running.drain());
+  assert.equal(result.how, "drain-timeout");
+  assert.match((result as { error: Error }).error.message, /all messages were done, and acknowledging/);
+});
+
 test("a drain acknowledges, waits for the broker's word, and only then closes", async () => {
   const { context, from, begin, run } = setup();
   const told: string[] = [];
