@@ -456,6 +456,50 @@ test("rejections are logged once for each node and code, then once a minute, and
   await drive(context.clock, running.drain());
 });
 
+test("a commit that fails in the drain ends the run as what it is, not as a drain that took too long", async () => {
+  const { context, from, begin, run } = setup();
+  const cause = new Error("EROFS: read-only file system");
+  const open = from.source.open;
+  Object.assign(from.source, {
+    open: async (given: SourceContext) => ({
+      ...(await open(given)),
+      commit: () => Promise.reject(new MillraceError("disk-failed", "no checkpoint", { cause })),
+    }),
+  });
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  await run(10);
+  const result = await drive(context.clock, running.drain());
+  assert.equal(result.how, "failed");
+  const { error } = result as { error: MillraceError };
+  assert.deepEqual([error.code, error.message, error.cause], ["disk-failed", "no checkpoint", cause]);
+  assert.deepEqual(
+    running.status().lastErrors.map(({ node, message }) => [node, message]),
+    [["in", "no checkpoint"]],
+  );
+  assert.equal(await running.finished, result);
+  assert.ok(from.closed);
+});
+
+test("a drain whose commit hangs says that only acknowledging is left", async () => {
+  const { context, from, begin, run } = setup({ drainTimeout: 500 });
+  const open = from.source.open;
+  Object.assign(from.source, {
+    open: async (given: SourceContext) => ({
+      ...(await open(given)),
+      commit: () => new Promise<void>(() => {}),
+    }),
+  });
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  await run(10);
+  const result = await drive(context.clock, running.drain());
+  assert.equal(result.how, "drain-timeout");
+  assert.match((result as { error: Error }).error.message, /all messages were done, and acknowledging/);
+});
+
 test("a drain acknowledges, waits for the broker's word, and only then closes", async () => {
   const { context, from, begin, run } = setup();
   const told: string[] = [];

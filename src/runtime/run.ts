@@ -226,11 +226,9 @@ class PlanRun implements Run {
     for (const session of this.#sources.values()) session.stopIntake();
     if (!(await this.#emptied(deadline))) return this.#drainTimedOut();
     for (const intake of this.#intakes.values()) intake.complete();
-    const committed = Promise.all([...this.#sources.values()].map((session) => session.commit())).then(
-      () => true,
-      () => false,
-    );
-    if (!(await this.#before(deadline, committed))) return this.#drainTimedOut();
+    if (!(await this.#before(deadline, this.#commitAll()))) return this.#drainTimedOut();
+    // A commit that failed has ended the run, as what it is.
+    if (this.#mode !== "draining") return this.finished;
     if (early) {
       this.#abort.abort(new MillraceError("gave-up", "the run was stopped while starting"));
       // What cannot be interrupted is closed when it has opened.
@@ -258,15 +256,32 @@ class PlanRun implements Run {
     return this.#mode === "draining";
   }
 
+  /** Acknowledges what every source may; where one fails, the others' are done first. Never rejects. */
+  async #commitAll(): Promise<void> {
+    const refused: { readonly node: string; readonly error: unknown }[] = [];
+    await Promise.all(
+      [...this.#sources].map(([node, session]) =>
+        session.commit().catch((error: unknown) => refused.push({ node, error })),
+      ),
+    );
+    const [first] = refused;
+    if (first === undefined || this.#mode !== "draining") return;
+    this.#fail(first.node, first.error instanceof Error ? first.error : new Error(messageOf(first.error)));
+  }
+
   #drainTimedOut(): Promise<RunResult> {
     if (this.#mode === "failed") return this.finished;
     const left = this.#inFlight();
     const kept = this.#kept();
+    const unacknowledged =
+      left === 0
+        ? "all messages were done, and acknowledging them was not"
+        : `${left} message${left === 1 ? "" : "s"} still in flight were not acknowledged`;
     return this.#close({
       how: "drain-timeout",
       error: new MillraceError(
         "drain-timeout",
-        `the drain did not finish in time: ${left} message${left === 1 ? "" : "s"} still in flight were not acknowledged${kept === undefined ? "" : ` (${kept})`}`,
+        `the drain did not finish in time: ${unacknowledged}${kept === undefined ? "" : ` (${kept})`}`,
         {
           remedy:
             kept === undefined

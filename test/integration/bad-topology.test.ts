@@ -321,6 +321,27 @@ export default topology("rabbitmq", (t) => {
   });
 });
 
+test("files: a loop by another name, and what two cannot share", async (t) => {
+  await assertMarked(t, {
+    "files.ts": `import { file, stdin, stdout, topology } from "millrace";
+const all = file({ root: "data" });
+const some = file({ root: "data/some" });
+export default topology("files", (t) => {
+  t.from(all.source({ path: "./a" })).to(all.sink({ path: "a" })); // ! topology-cycle
+  t.from(some.source({ path: "b" })).to(all.sink({ path: "some/b" })); // ! topology-cycle
+  t.from(all.source({ path: "c", checkpoint: "mark" })).to(all.sink({ path: "d" }));
+  t.from(all.source({ path: "e", checkpoint: "x/../mark" })) // ! option-invalid
+    .to(all.sink({ path: "f" }));
+  t.from(all.source({ path: "g", checkpoint: "./mark" })) // ! topology-conflict
+    .to(all.sink({ path: "h" }));
+  t.from(all.source({ path: "i", checkpoint: "marks" })).to(all.sink({ path: "marks" })); // ! topology-conflict
+  t.from(stdin()).to(all.sink({ path: "j" }));
+  t.from(stdin()).to(stdout()); // ! topology-conflict
+});
+`,
+  });
+});
+
 test("what is no component where one belongs is named, and nothing is thrown", async (t) => {
   await assertMarked(t, {
     "confused.ts": `${head}
