@@ -342,6 +342,19 @@ export default topology("files", (t) => {
   });
 });
 
+test("Kafka: two sources that would share a topic of one group between them", async (t) => {
+  await assertMarked(t, {
+    "shared.ts": `${head}
+export default topology("shared", (t) => {
+  t.from(cluster.source({ topics: ["a", "b"], group: "g" })).to(cluster.sink({ topic: "c" }));
+  t.from(cluster.source({ topics: ["a"], group: "h" })).to(cluster.sink({ topic: "d" }));
+  t.from(cluster.source({ topics: ["b"], group: "g" })) // ! topology-conflict
+    .to(cluster.sink({ topic: "e" }));
+});
+`,
+  });
+});
+
 test("what is no component where one belongs is named, and nothing is thrown", async (t) => {
   await assertMarked(t, {
     "confused.ts": `${head}
