@@ -376,7 +376,7 @@ const nil = rabbitmq(); // ! option-missing
 export default topology("nothing", (t) => {
   t.from(none.source({ topics: ["a"] })).to(none.sink()); // ! option-missing // ! option-missing
   t.from(nil.source()).to(nil.sink()); // ! option-missing // ! option-missing
-  t.from(cluster.source({ topics: ["a"], group: "g" }))
+  t.from(cluster.source({ topics: ["a"], group: "n" }))
     .pipe(decode(), batch(null)) // ! option-missing // ! option-invalid
     .to(cluster.sink({ topic: "d" }));
   ${dead}

@@ -453,7 +453,10 @@ test("one that fails ends the others under --until-idle too, though one of them 
     ],
   ]);
   assert.equal(code, 1, stderr);
-  assert.match(stderr, /"level":"error"[^\n]*"topology":"fails"[^\n]*no dead letters[\s\S]*"mode":"draining"/);
+  assert.match(
+    stderr,
+    /"level":"error"[^\n]*"topology":"fails"[^\n]*no dead letters[\s\S]*"mode":"draining"/,
+  );
 });
 
 test("SIGTERM while a topology file is still being loaded ends the program, without blame", async (t) => {
