@@ -20,21 +20,28 @@ interface CommitRequest {
 interface Broker {
   fetch(request: FetchRequest): Promise<FetchAnswer>;
   offsetCommit(request: CommitRequest): Promise<unknown>;
+  joinGroup(request: unknown): Promise<unknown>;
+  syncGroup(request: unknown): Promise<unknown>;
+  heartbeat(request: unknown): Promise<unknown>;
 }
 
+/** To be told of each end and beginning of an assignment, an end being a join or the consumer's stop. */
 export interface Guard {
-  /**
-   * An assignment ends or begins. What was asked for before is not answered any more, and of what was fetched and
-   * not yet handed on the lists of messages are emptied ({@link isStale}), so that kafkajs moves no position by it.
-   */
-  nextEpoch(): void;
+  ended(): void;
+  began(): void;
+  /** Passes on what a step of joining comes to, and remembers that it failed. */
+  joining<T>(step: Promise<T>): Promise<T>;
 }
 
 /**
  * Stands between a consumer of kafkajs and its brokers, for what it does wrong and tells nobody:
  *
  * - The fetch of one broker may rejoin the group while that of another is under way or its messages wait in a queue.
- *   They would then move the position of the new epoch past what the old one had in flight.
+ *   They would then move the position of the new epoch past what the old one had in flight. What was asked for in
+ *   another epoch is not answered, and of what was fetched and not yet handed on the lists of messages are emptied
+ *   ({@link isStale}).
+ * - When a join fails it reads on under the assignment that it gave up, for as long as heartbeats are answered. They
+ *   fail then, which makes it join.
  * - A failed commit would be repeated under the generation of then. It is tried once.
  * - An offset that is out of range is given up for the earliest, of which `outOfRange` tells.
  */
@@ -43,15 +50,40 @@ export function guardCluster(
   outOfRange: (partition: TopicPartition, offset: number) => void,
 ): Guard {
   let epoch = 0;
+  let inForce = false;
+  let joinFailed = false;
+  const joining = async <T>(step: Promise<T>): Promise<T> => {
+    try {
+      return await step;
+    } catch (error) {
+      joinFailed = !inForce;
+      throw error;
+    }
+  };
+  const nextEpoch = () => {
+    epoch++;
+    joinFailed = false;
+    for (const lists of latest.values()) for (const messages of lists) messages.length = 0;
+    latest.clear();
+  };
   /** By broker, the lists of messages of its latest answer: before the next fetch all were handed on. */
   const latest = new Map<string, readonly unknown[][]>();
+  // The leader's, before it assigns.
+  const refreshMetadata = cluster.refreshMetadata.bind(cluster);
+  cluster.refreshMetadata = () => joining(refreshMetadata());
   const findBroker = cluster.findBroker.bind(cluster);
   cluster.findBroker = async (which) => {
     // A fetch looks for its broker as soon as it has chosen its offsets, and that may take a reconnection.
     const asked = epoch;
     const broker = await findBroker(which);
-    const { fetch, offsetCommit } = broker as unknown as Broker;
+    const { fetch, offsetCommit, joinGroup, syncGroup, heartbeat } = broker as unknown as Broker;
     return overriding<typeof broker & Broker>(broker as typeof broker & Broker, {
+      joinGroup: (request) => joining(joinGroup.call(broker, request)),
+      syncGroup: (request) => joining(syncGroup.call(broker, request)),
+      async heartbeat(request) {
+        if (joinFailed) throw Object.assign(new Error("not joined"), { type: "REBALANCE_IN_PROGRESS" });
+        return heartbeat.call(broker, request);
+      },
       async fetch(request) {
         let answer: FetchAnswer | undefined;
         try {
@@ -90,11 +122,15 @@ export function guardCluster(
     if (from !== undefined) outOfRange({ topic, partition }, Number(from.fetchOffset));
   };
   return {
-    nextEpoch() {
-      epoch++;
-      for (const lists of latest.values()) for (const messages of lists) messages.length = 0;
-      latest.clear();
+    ended() {
+      inForce = false;
+      nextEpoch();
     },
+    began() {
+      inForce = true;
+      nextEpoch();
+    },
+    joining,
   };
 }
 

@@ -39,11 +39,15 @@ export class ScriptedCluster {
     [];
   /** By partition; an empty answer comes after a while, as that of a long poll. */
   readonly answers = new Map<number, Answer>();
+  /** The member leads its group. */
+  leads = false;
   joins = 0;
   /** The connections of consumers, one for each consumer that has any. */
   readonly connected = new Set<object>();
   /** What these requests wait for, or fail with. */
   onJoin: () => Promise<void> = async () => {};
+  onRefresh: () => Promise<void> = async () => {};
+  onSync: () => Promise<void> = async () => {};
   onCommit: () => Promise<void> = async () => {};
   onSubscribe: () => Promise<void> = async () => {};
   onDisconnect: () => Promise<void> = async () => {};
@@ -78,7 +82,7 @@ export class ScriptedCluster {
         this.connected.delete(connection);
         await this.onDisconnect();
       },
-      refreshMetadata: async () => {},
+      refreshMetadata: () => this.onRefresh(),
       refreshMetadataIfNecessary: async () => {},
       addMultipleTargetTopics: () => this.onSubscribe(),
       getNodeIds: () => [1, 2],
@@ -107,15 +111,22 @@ export class ScriptedCluster {
       joinGroup: async () => {
         this.joins++;
         await this.onJoin();
-        return { generationId: ++this.generation, leaderId: "another", memberId: "this", members: [] };
+        return {
+          generationId: ++this.generation,
+          leaderId: this.leads ? "this" : "another",
+          memberId: "this",
+          members: [],
+          groupProtocol: "RoundRobinAssigner",
+        };
       },
-      syncGroup: async () => ({
-        memberAssignment: AssignerProtocol.MemberAssignment.encode({
-          version: 0,
-          assignment: { t: [...this.#partitions] },
-          userData: Buffer.alloc(0),
-        }),
-      }),
+      syncGroup: async () => {
+        await this.onSync();
+        const assignment = { t: [...this.#partitions] };
+        const userData = Buffer.alloc(0);
+        return {
+          memberAssignment: AssignerProtocol.MemberAssignment.encode({ version: 0, assignment, userData }),
+        };
+      },
       heartbeat: () => this.onHeartbeat(),
       leaveGroup: async () => {},
       offsetFetch: async ({ topics: [asked] }: Request) => ({

@@ -243,6 +243,46 @@ test("a commit that failed is not repeated under the next generation", async (t)
   assert.deepEqual(cluster.commits, []);
 });
 
+for (const step of ["onJoin", "onRefresh", "onSync"] as const) {
+  test(`a rejoin that fails is made up for, though kafkajs would read on as if nothing had happened: ${step}`, async (t) => {
+    const { cluster, told, until } = await open(t);
+    cluster.leads = true;
+    cluster[step] = async () => {
+      if (!told.includes("revoking")) return;
+      cluster[step] = async () => {};
+      throw new KafkaJSConnectionError("connection lost");
+    };
+    let moved = false;
+    cluster.answers.set(0, async () => {
+      if (moved) return [];
+      moved = true;
+      throw protocolError("NOT_LEADER_FOR_PARTITION", true);
+    });
+    await until("it gave up its partitions", () => told.includes("revoking"));
+    await until("it has partitions again", () => told.length > 2);
+    cluster.answers.set(1, upTo(10));
+    await until("it is read on", () => told.includes("1: 0 to 10"));
+    assert.deepEqual(told, ["assigned", "revoking", "assigned", "1: 0 to 10"]);
+  });
+}
+
+test("what fails while nobody joins makes nobody join", async (t) => {
+  const { cluster, told, until, run } = await open(t);
+  let failures = 0;
+  cluster.onRefresh = async () => {
+    cluster.onRefresh = async () => {};
+    failures++;
+    throw new KafkaJSConnectionError("connection lost");
+  };
+  cluster.answers.set(0, async () => {
+    if (failures > 0) return [];
+    throw Object.assign(new Error("no such broker"), { name: "KafkaJSBrokerNotFound" });
+  });
+  await until("a refresh failed", () => failures > 0);
+  await run(5_000);
+  assert.deepEqual([told, cluster.joins], [["assigned"], 1]);
+});
+
 test("pausing and resuming while the consumer is being replaced throws nothing", async (t) => {
   const { cluster, told, until, subscription } = await open(t);
   const closing = gate();

@@ -156,12 +156,14 @@ class KafkaJsSubscription implements Subscription {
       allowAutoTopicCreation: false,
       partitionAssigners: [
         (config) => {
-          this.#guard = guardCluster(config.cluster, (partition, offset) => {
+          const guard = guardCluster(config.cluster, (partition, offset) => {
             if (this.#consumer === consumer) this.#listener.outOfRange(partition, offset);
           });
+          this.#guard = guard;
           const assigner = subscriberAssigner(config.cluster);
           return {
             ...assigner,
+            assign: (group) => guard.joining(assigner.assign(group)),
             protocol: (subscription) => {
               if (this.#consumer === consumer) this.#revoke();
               return assigner.protocol(subscription);
@@ -193,7 +195,7 @@ class KafkaJsSubscription implements Subscription {
       // Pauses survive a rejoin, and so would stop a partition that nobody remembers having paused.
       const paused = consumer.paused();
       if (paused.length > 0) consumer.resume(paused);
-      this.#guard?.nextEpoch();
+      this.#guard?.began();
       this.#owned = partitions;
       this.#backoff.reset();
       this.#listener.trouble(undefined, false);
@@ -266,7 +268,7 @@ class KafkaJsSubscription implements Subscription {
   }
 
   #revoke(): void {
-    this.#guard?.nextEpoch();
+    this.#guard?.ended();
     const partitions = this.#owned;
     this.#release();
     if (partitions.length === 0) return;
