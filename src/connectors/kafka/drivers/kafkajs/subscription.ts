@@ -113,12 +113,15 @@ class KafkaJsSubscription implements Subscription {
 
   async commit(offsets: readonly (TopicPartition & { readonly offset: number })[]): Promise<void> {
     const consumer = this.#consumer;
-    if (consumer === undefined || this.#owned.length === 0)
+    const guard = this.#guard;
+    if (consumer === undefined || guard === undefined || this.#owned.length === 0)
       throw new DriverError("fenced", "not a member of the group");
     const before = this.#commits;
     try {
-      await consumer.commitOffsets(
-        offsets.map(({ topic, partition, offset }) => ({ topic, partition, offset: String(offset) })),
+      await guard.committing(() =>
+        consumer.commitOffsets(
+          offsets.map(({ topic, partition, offset }) => ({ topic, partition, offset: String(offset) })),
+        ),
       );
     } catch (error) {
       throw driverError(error);
