@@ -1,4 +1,3 @@
-import { AsyncLocalStorage } from "node:async_hooks";
 import type { Cluster } from "kafkajs";
 import { DriverError, type TopicPartition } from "../../driver.ts";
 
@@ -14,7 +13,14 @@ interface FetchAnswer {
 }
 
 interface CommitRequest {
-  readonly topics: readonly { readonly partitions: readonly { readonly offset: unknown }[] }[];
+  readonly topics: readonly {
+    readonly topic: string;
+    readonly partitions: readonly { readonly partition: number; readonly offset: unknown }[];
+  }[];
+}
+
+interface CommittedOffset extends TopicPartition {
+  readonly offset: unknown;
 }
 
 /** What the guard needs of a broker of kafkajs. */
@@ -32,8 +38,8 @@ export interface Guard {
   began(): void;
   /** Passes on what a step of joining comes to, and remembers that it failed. */
   joining<T>(step: Promise<T>): Promise<T>;
-  /** Makes a commit of the assignment of now. */
-  committing<T>(commit: () => Promise<T>): Promise<T>;
+  /** Commits these offsets of the assignment of now, by `commit`. */
+  committing<T>(offsets: readonly CommittedOffset[], commit: () => Promise<T>): Promise<T>;
 }
 
 /**
@@ -56,8 +62,8 @@ export function guardCluster(
   let epoch = 0;
   let inForce = false;
   let joinFailed = false;
-  /** Tells the requests of one commit from those of another, wherever kafkajs makes them. */
-  const commitNumber = new AsyncLocalStorage<number>();
+  /** Commits under way by what they say, which is all that kafkajs passes on; numbered in the order they were begun. */
+  const committing = new Map<string, number>();
   let commits = 0;
   /** Commits up to this one come too late. */
   let passed = 0;
@@ -111,7 +117,7 @@ export function guardCluster(
         return answer;
       },
       async offsetCommit(request) {
-        const number = commitNumber.getStore();
+        const number = committing.get(textOf(offsetsOf(request)));
         if (number !== undefined) {
           if (number <= passed) {
             const overtaken = new DriverError(
@@ -152,8 +158,28 @@ export function guardCluster(
       nextEpoch();
     },
     joining,
-    committing: (commit) => commitNumber.run(++commits, commit),
+    async committing(offsets, commit) {
+      const text = textOf(offsets);
+      const number = ++commits;
+      committing.set(text, number);
+      try {
+        return await commit();
+      } finally {
+        if (committing.get(text) === number) committing.delete(text);
+      }
+    },
   };
+}
+
+function offsetsOf({ topics }: CommitRequest): CommittedOffset[] {
+  return topics.flatMap(({ topic, partitions }) => partitions.map((one) => ({ topic, ...one })));
+}
+
+function textOf(offsets: readonly CommittedOffset[]): string {
+  return offsets
+    .map(({ topic, partition, offset }) => `${topic}/${partition}@${offset}`)
+    .sort()
+    .join(" ");
 }
 
 /** Whether a batch that kafkajs hands on was fetched in an epoch that has passed. */

@@ -42,6 +42,8 @@ export class ScriptedCluster {
   /** The member leads its group. */
   leads = false;
   joins = 0;
+  /** Without it the coordinator is looked for anew. */
+  coordinatorConnected = true;
   /** The connections of consumers, one for each consumer that has any. */
   readonly connected = new Set<object>();
   /** What these requests wait for, or fail with. */
@@ -107,7 +109,7 @@ export class ScriptedCluster {
 
   #coordinator() {
     return {
-      isConnected: () => true,
+      isConnected: () => this.coordinatorConnected,
       joinGroup: async () => {
         this.joins++;
         await this.onJoin();

@@ -270,6 +270,7 @@ test("a commit that is held up before it is sent does not go out after a later o
   const { cluster, told, until, run, subscription } = await open(t);
   cluster.answers.set(1, upTo(10));
   await until("something is read", () => told.includes("1: 0 to 10"));
+  cluster.coordinatorConnected = false;
   cluster.onFindBroker = async (node) => {
     if (node === 1) throw new KafkaJSConnectionError("connection lost");
   };

@@ -118,7 +118,7 @@ class KafkaJsSubscription implements Subscription {
       throw new DriverError("fenced", "not a member of the group");
     const before = this.#commits;
     try {
-      await guard.committing(() =>
+      await guard.committing(offsets, () =>
         consumer.commitOffsets(
           offsets.map(({ topic, partition, offset }) => ({ topic, partition, offset: String(offset) })),
         ),
