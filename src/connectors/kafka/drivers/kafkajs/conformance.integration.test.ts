@@ -46,13 +46,24 @@ async function open(t: TestContext): Promise<DriverUnderTest> {
       t.after(() => client.close(systemClock.now() + 5_000));
       return client;
     },
-    freshTopic: ({ partitions = 4, maxMessageBytes } = {}) =>
-      kafka.createTopic(freshName("conformance"), {
+    async freshTopic({ partitions = 4, maxMessageBytes } = {}) {
+      const topic = await kafka.createTopic(freshName("conformance"), {
         partitions,
         ...(maxMessageBytes === undefined
           ? {}
           : { settings: { "max.message.bytes": String(maxMessageBytes) } }),
-      }),
+      });
+      // The metadata may name a leader that does not know of it yet, and would refuse the first messages.
+      const client = kafkaJsDriver.connect(kafkaSettings({ brokers: kafka.bootstrap }), context);
+      const led = () =>
+        client.offsets(topic).then(
+          (offsets) => offsets.length === partitions,
+          () => false,
+        );
+      await until("the leaders of the topic serve it", led);
+      await client.close(systemClock.now() + 5_000);
+      return topic;
+    },
     freshName,
     async deleteRecords(topic, partition, offset) {
       const admin = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING }).admin();
