@@ -52,6 +52,8 @@ export function guardCluster(
   let epoch = 0;
   let inForce = false;
   let joinFailed = false;
+  /** By broker, the lists of messages of its latest answer: before the next fetch all were handed on. */
+  const latest = new Map<string, readonly unknown[][]>();
   const joining = async <T>(step: Promise<T>): Promise<T> => {
     try {
       return await step;
@@ -66,8 +68,6 @@ export function guardCluster(
     for (const lists of latest.values()) for (const messages of lists) messages.length = 0;
     latest.clear();
   };
-  /** By broker, the lists of messages of its latest answer: before the next fetch all were handed on. */
-  const latest = new Map<string, readonly unknown[][]>();
   // The leader's, before it assigns.
   const refreshMetadata = cluster.refreshMetadata.bind(cluster);
   cluster.refreshMetadata = () => joining(refreshMetadata());
