@@ -56,6 +56,10 @@ export const errorTable = {
   "topology-dangling": { class: "application", summary: "a branch leads nowhere" },
   "topology-empty": { class: "application", summary: "the topology has no flow" },
   "topology-duplicate-name": { class: "application", summary: "two things have one name" },
+  "topology-conflict": {
+    class: "application",
+    summary: "two parts of topologies use what only one of them can have",
+  },
   "topology-foreign-stream": { class: "application", summary: "a stream of another topology is used" },
   "batch-exceeds-credit": {
     class: "application",

@@ -28,6 +28,8 @@ export interface Sink {
   readonly targets: readonly string[];
   /** What its targets are: "topic", "queue", "exchange", "file". Default "target". */
   readonly targetKind?: string;
+  /** As a source's: where its targets really are, in their order, if connections and names do not tell. */
+  readonly places?: readonly string[];
   open(context: Context): Promise<SinkSession>;
 }
 

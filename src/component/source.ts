@@ -38,11 +38,30 @@ export interface Source {
   readonly targets: readonly string[];
   /** What its targets are: "topic", "queue", "file". Default "target". */
   readonly targetKind?: string;
+  /**
+   * Where its targets really are, in their order, if connections and names do not tell: one place has one text,
+   * whatever connection leads to it.
+   */
+  readonly places?: readonly string[];
+  /** What no other source or sink of the process may use while this one runs; files by their place. */
+  readonly claims?: readonly Claim[];
   /** How many lanes it will have at most, where that is known before connecting. */
   readonly lanes?: number;
   /** What it allows in flight at once. */
   readonly credit: CreditOptions;
   open(context: SourceContext): Promise<SourceSession>;
+}
+
+/** Something that a source needs for itself. */
+export interface Claim {
+  /** As in {@link Source.places}. */
+  readonly place: string;
+  /** What it is, in words: "the checkpoint orders.checkpoint". */
+  readonly what: string;
+  /** What to give the other one instead. */
+  readonly remedy: string;
+  /** Among whom it may not be shared: all topologies of the process (default), or the sources of one topology. */
+  readonly among?: "process" | "topology";
 }
 
 export interface CreditOptions {
@@ -79,6 +98,11 @@ export interface Intake {
   offer(lane: Lane, records: Records): void;
   /** Records of the lane that wait for credit. */
   waiting(lane: Lane): number;
+  /**
+   * Takes in nothing more of these lanes, and flushes until nothing of them is in flight. False when `deadline`
+   * came first.
+   */
+  drain(lanes: readonly Lane[], deadline: Time): Promise<boolean>;
   /** Ends the epoch: drops what waits, returns what is in flight, tells every operator (`revoke`). */
   end(lane: Lane): void;
   /** Lanes that have not ended. */

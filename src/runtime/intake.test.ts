@@ -283,6 +283,19 @@ test("lanes that wait for the same credit get it in turn", () => {
   );
 });
 
+test("more lanes than credit share it: no more is in flight than may be", () => {
+  const { clock, chunks, intake, lane, offer } = open({ messages: 4, chunk: 2 });
+  const lanes = Array.from({ length: 9 }, (_, i) => lane(`lane ${i}`));
+  for (const each of lanes) offer(each, 3);
+  assert.equal(intake.credit.inFlight, 4);
+  for (let round = 0; round < 100 && intake.waitingCount > 0; round++) {
+    settleAll(chunks());
+    while (clock.step());
+    assert.ok(intake.credit.inFlight <= 4, `${intake.credit.inFlight} in flight`);
+  }
+  assert.equal(intake.waitingCount, 0, "and every lane gets its turn");
+});
+
 test("property: accepted = sum of outcomes + in flight, within the limits, whatever happens", () => {
   const step = fc.oneof(
     fc.record({

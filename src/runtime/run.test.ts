@@ -396,6 +396,110 @@ test("a drain waits for what is in flight, and one that cannot finish says what 
   assert.ok(from.stopped && from.closed);
 });
 
+/** A step of author code that lets nothing out. */
+const keeper = operator((context, item) => {
+  if (!(item instanceof Chunk)) return;
+  const { length } = item;
+  for (let i = 0; i < length; i++) item.takeOut(i);
+  context.keeps(() => length);
+});
+
+test("a drain that waits for author code names it, and says what to do", async () => {
+  const { context, from, begin, run } = setup({ middle: [keeper] });
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c");
+  await run(10);
+  const { error } = (await drive(context.clock, running.drain())) as unknown as { error: MillraceError };
+  assert.match(error.message, /3 messages still in flight were not acknowledged \(op-0 keeps 3\)/);
+  assert.match(error.remedy ?? "", /message\.drop\(\)/);
+});
+
+test("with all input read, author code that keeps messages is told of once", async () => {
+  const { context, from, begin, run } = setup({ middle: [keeper] });
+  const running = begin();
+  await running.started;
+  from.offer("a", "b");
+  running.untilIdle();
+  await run(3_000);
+  const warnings = () => context.logged.filter((line) => line.includes("do not come out"));
+  assert.deepEqual(warnings(), []);
+  await run(60_000);
+  assert.equal(warnings().length, 1);
+  assert.match(warnings()[0]!, /op-0 keeps 2/);
+  await drive(context.clock, running.drain());
+});
+
+test("rejections are logged once for each node and code, then once a minute, and never quoted", async () => {
+  const careless = operator((context, item, emit) => {
+    if (item instanceof Chunk) {
+      for (let i = 0; i < item.length; i++) {
+        const message = `cannot read ${item.payload(i)}`;
+        context.reject(item, i, { class: "application", code: "author-error", message });
+      }
+    } else emit(item);
+  });
+  const { context, from, begin, run } = setup({ middle: [careless] });
+  const running = begin();
+  await running.started;
+  const lines = () => context.logged.filter((line) => line.includes("own code fails"));
+  from.offer("secret-1", "secret-2", "secret-3");
+  await run(10);
+  assert.equal(lines().length, 1);
+  await run(60_000);
+  from.offer("secret-4");
+  await run(10);
+  assert.equal(lines().length, 2);
+  assert.match(lines()[1]!, /"node":"op-0".*"code":"author-error".*in\/0 position 3.*"sinceLast":3/);
+  assert.ok(!context.logged.some((line) => line.includes("secret")));
+  assert.equal(running.status().counters.author_errors_total, 4);
+  await drive(context.clock, running.drain());
+});
+
+test("a commit that fails in the drain ends the run as what it is, not as a drain that took too long", async () => {
+  const { context, from, begin, run } = setup();
+  const cause = new Error("EROFS: read-only file system");
+  const open = from.source.open;
+  Object.assign(from.source, {
+    open: async (given: SourceContext) => ({
+      ...(await open(given)),
+      commit: () => Promise.reject(new MillraceError("disk-failed", "no checkpoint", { cause })),
+    }),
+  });
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  await run(10);
+  const result = await drive(context.clock, running.drain());
+  assert.equal(result.how, "failed");
+  const { error } = result as unknown as { error: MillraceError };
+  assert.deepEqual([error.code, error.message, error.cause], ["disk-failed", "no checkpoint", cause]);
+  assert.deepEqual(
+    running.status().lastErrors.map(({ node, message }) => [node, message]),
+    [["in", "no checkpoint"]],
+  );
+  assert.equal(await running.finished, result);
+  assert.ok(from.closed);
+});
+
+test("a drain whose commit hangs says that only acknowledging is left", async () => {
+  const { context, from, begin, run } = setup({ drainTimeout: 500 });
+  const open = from.source.open;
+  Object.assign(from.source, {
+    open: async (given: SourceContext) => ({
+      ...(await open(given)),
+      commit: () => new Promise<void>(() => {}),
+    }),
+  });
+  const running = begin();
+  await running.started;
+  from.offer("a");
+  await run(10);
+  const result = await drive(context.clock, running.drain());
+  assert.equal(result.how, "drain-timeout");
+  assert.match((result as { error: Error }).error.message, /all messages were done, and acknowledging/);
+});
+
 test("a drain acknowledges, waits for the broker's word, and only then closes", async () => {
   const { context, from, begin, run } = setup();
   const told: string[] = [];

@@ -384,6 +384,63 @@ for (const [what, body, said] of mistaken) {
   });
 }
 
+test("a loop is one whatever names and connections lead to the place, and equal names are none", () => {
+  const [one, other] = [inertConnection({ address: "one" }), inertConnection({ address: "other" })];
+  const looped = declare("looped", (t) => {
+    t.from(inertSource("q", { connection: one, places: ["/data/q"] })).to(
+      inertSink("../data/q", { connection: other, places: ["/data/q"] }),
+    );
+  });
+  assert.deepEqual(messages(looped), [
+    'what is written to "../data/q" comes back as input, for ever: q → ../data/q',
+  ]);
+  const apart = declare("apart", (t) => {
+    t.from(inertSource("q", { connection: one, places: ["/data/q"] })).to(
+      inertSink("q", { connection: one, places: ["/other/q"] }),
+    );
+  });
+  assert.deepEqual(messages(apart), []);
+});
+
+test("what a source needs for itself belongs to it alone, in one topology and in all that run together", () => {
+  const claims = [{ place: "/data/c", what: 'the checkpoint "c"', remedy: "give each its own" }];
+  const twice = declare("twice", (t) => {
+    t.from(inertSource("a", { claims })).to(inertSink("b"));
+    t.from(inertSource("c", { claims })).to(inertSink("d"));
+  });
+  const line = lineOf('inertSource("a", { claims })');
+  assert.deepEqual(compile(twice).problems, [
+    {
+      severity: "error",
+      code: "topology-conflict",
+      message: `the checkpoint "c" is used by two sources, the other one in line ${line}`,
+      remedy: "give each its own",
+      location: { file: import.meta.filename, line: line + 1, column: 12 },
+    },
+  ]);
+  const written = declare("written", (t) => {
+    t.from(inertSource("a", { claims })).to(inertSink("out", { places: ["/data/c"] }));
+    t.deadLetters(inertSink("dead", { places: ["/data/dead"] }));
+  });
+  assert.deepEqual(messages(written), ['the checkpoint "c" of a is also written to as out']);
+  const alone = (name: string) =>
+    declare(name, (t) => t.from(inertSource("a", { claims, places: ["/data/a"] })).to(inertSink("b")));
+  const together = [alone("one"), alone("two")];
+  for (const topology of together) assert.deepEqual(codes(topology), []);
+  assert.deepEqual(
+    compileAll(together).problems.map(({ code }) => code),
+    ["topology-conflict"],
+  );
+  assert.equal(compileAll([twice]).problems.length, 1);
+  // A source that is read twice is told as that.
+  const reread = declare("reread", (t) => {
+    const source = inertSource("a", { claims });
+    t.from(source).to(inertSink("b"));
+    t.from(source).to(inertSink("d"));
+  });
+  assert.deepEqual(codes(reread), ["topology-duplicate-name"]);
+});
+
 test("what could look like a mistake and is none", () => {
   const elsewhere = inertConnection({ address: "elsewhere" });
   const topology = declare("sound", (t) => {

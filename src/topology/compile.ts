@@ -4,6 +4,7 @@ import type { Location } from "../component/location.ts";
 import type { OptionProblem } from "../component/options.ts";
 import type { Sink } from "../component/sink.ts";
 import type { Source } from "../component/source.ts";
+import { checkClaims } from "./claims.ts";
 import type { Declaration, DeclaredNode } from "./declaration.ts";
 import { orderGraph } from "./graph.ts";
 import { checkLoops, flowsOf } from "./loops.ts";
@@ -56,6 +57,7 @@ export function compile(topology: Topology): Compilation {
     checkShape(topology, declaration, names, problems);
     checkPaths(order, names, problems);
     checkLoops(flowsOf(order), declaration, problems);
+    checkClaims([declaration], problems);
   }
   const sorted = problems.sorted;
   return { plan: problems.failed ? undefined : makePlan(topology, order, names, sorted), problems: sorted };
@@ -89,6 +91,8 @@ export function compileAll(
     problems.addAll(compilation.problems);
     if (compilation.plan !== undefined) plans.push(compilation.plan);
   }
+  // What one topology found by itself is found again, and is the same problem.
+  checkClaims(topologies.map(Topology.declarationOf), problems);
   return { plans: problems.failed ? undefined : Object.freeze(plans), problems: problems.sorted };
 }
 

@@ -56,6 +56,11 @@ function closes({ sink, audit, loop }: DeclaredSink, source: Source): string | u
 }
 
 function sharedTarget(sink: Sink, source: Source): string | undefined {
+  if (sink.places !== undefined && source.places !== undefined) {
+    const read = source.places;
+    const index = sink.places.findIndex((place) => read.includes(place));
+    return index < 0 ? undefined : sink.targets[index];
+  }
   const [to, from] = [sink.connection, source.connection];
   const known = to.address !== "" && to.connector === from.connector && to.address === from.address;
   if (!(to === from || known) || sink.targetKind !== source.targetKind) return undefined;

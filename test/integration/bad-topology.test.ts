@@ -321,6 +321,40 @@ export default topology("rabbitmq", (t) => {
   });
 });
 
+test("files: a loop by another name, and what two cannot share", async (t) => {
+  await assertMarked(t, {
+    "files.ts": `import { file, stdin, stdout, topology } from "millrace";
+const all = file({ root: "data" });
+const some = file({ root: "data/some" });
+export default topology("files", (t) => {
+  t.from(all.source({ path: "./a" })).to(all.sink({ path: "a" })); // ! topology-cycle
+  t.from(some.source({ path: "b" })).to(all.sink({ path: "some/b" })); // ! topology-cycle
+  t.from(all.source({ path: "c", checkpoint: "mark" })).to(all.sink({ path: "d" }));
+  t.from(all.source({ path: "e", checkpoint: "x/../mark" })) // ! option-invalid
+    .to(all.sink({ path: "f" }));
+  t.from(all.source({ path: "g", checkpoint: "./mark" })) // ! topology-conflict
+    .to(all.sink({ path: "h" }));
+  t.from(all.source({ path: "i", checkpoint: "marks" })).to(all.sink({ path: "marks" })); // ! topology-conflict
+  t.from(stdin()).to(all.sink({ path: "j" }));
+  t.from(stdin()).to(stdout()); // ! topology-conflict
+});
+`,
+  });
+});
+
+test("Kafka: two sources that would share a topic of one group between them", async (t) => {
+  await assertMarked(t, {
+    "shared.ts": `${head}
+export default topology("shared", (t) => {
+  t.from(cluster.source({ topics: ["a", "b"], group: "g" })).to(cluster.sink({ topic: "c" }));
+  t.from(cluster.source({ topics: ["a"], group: "h" })).to(cluster.sink({ topic: "d" }));
+  t.from(cluster.source({ topics: ["b"], group: "g" })) // ! topology-conflict
+    .to(cluster.sink({ topic: "e" }));
+});
+`,
+  });
+});
+
 test("what is no component where one belongs is named, and nothing is thrown", async (t) => {
   await assertMarked(t, {
     "confused.ts": `${head}
@@ -342,7 +376,7 @@ const nil = rabbitmq(); // ! option-missing
 export default topology("nothing", (t) => {
   t.from(none.source({ topics: ["a"] })).to(none.sink()); // ! option-missing // ! option-missing
   t.from(nil.source()).to(nil.sink()); // ! option-missing // ! option-missing
-  t.from(cluster.source({ topics: ["a"], group: "g" }))
+  t.from(cluster.source({ topics: ["a"], group: "n" }))
     .pipe(decode(), batch(null)) // ! option-missing // ! option-invalid
     .to(cluster.sink({ topic: "d" }));
   ${dead}

@@ -28,9 +28,9 @@ export const failures: readonly Mutant[] = [
     name: "a rejected message settles before its dead letter is written",
     breaks: "A1",
     file: "src/runtime/dead-letter.ts",
-    text: "    this.#open++;\n    this.#enqueue(rejected, false);",
+    text: "    this.#tell(rejected);\n    this.#enqueue(rejected, false);",
     becomes:
-      "    this.#open++;\n    chunk.settle(index, Outcome.deadLettered);\n    this.#enqueue(rejected, false);",
+      "    this.#tell(rejected);\n    chunk.settle(index, Outcome.deadLettered);\n    this.#enqueue(rejected, false);",
     killer: {
       file: "src/runtime/run.test.ts",
       test: "a rejected message settles once its dead letter is acknowledged, with its bytes and where it came from",

@@ -1,5 +1,4 @@
 import { access, constants } from "node:fs/promises";
-import { normalize } from "node:path";
 import type { Connection, Requirement, Unmet } from "../../component/connection.ts";
 import { callerLocation, type Location } from "../../component/location.ts";
 import {
@@ -14,7 +13,7 @@ import type { Source } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import { tornEnding } from "./append-file.ts";
 import { draftEnding } from "./checkpoint.ts";
-import { pathProblem, pathToRead } from "./path.ts";
+import { pathProblem, pathToRead, placeOf } from "./path.ts";
 import { type LineFormat, openLineSink } from "./sink.ts";
 import { openLineSource } from "./source.ts";
 
@@ -129,6 +128,7 @@ export function stdin(options: { readonly maxLineBytes?: Size; readonly credit?:
     capabilities: { ack: "cumulative", holdsRebalance: true, replays: false, order: "lane", ends: true },
     problems: optionProblems("stdin", schema, options),
     targets: ["stdin"],
+    claims: [{ place: "stdin", what: "standard input", remedy: fromOneSource }],
     credit: creditOf(options.credit),
     open: async (context) =>
       openLineSource(context, {
@@ -154,6 +154,9 @@ export function stdout(): Sink {
   };
 }
 
+const fromOneSource =
+  "keep the stream of one t.from(stdin()), and use that twice: every use gets every message";
+
 const defaultLine = 16 * 2 ** 20;
 
 function creditOf(credit: number | undefined) {
@@ -166,8 +169,9 @@ function fileSource(connection: FileConnection, root: string, options: FileSourc
   const problems = optionProblems("file source", sourceSchema, options);
   problems.push(...pathProblem("file source", options.path));
   problems.push(...pathProblem("file source: checkpoint", options.checkpoint, draftEnding));
-  if (options.checkpoint !== undefined && samePath(options.checkpoint, options.path))
-    problems.push(overItself);
+  const place = placeOf(root, options.path);
+  const memory = placeOf(root, options.checkpoint);
+  if (memory !== undefined && memory === place) problems.push(overItself);
   return {
     kind: "source",
     type: "file",
@@ -184,6 +188,12 @@ function fileSource(connection: FileConnection, root: string, options: FileSourc
     problems,
     targets: [String(options.path)],
     targetKind: "file",
+    ...(place === undefined ? {} : { places: [place] }),
+    ...(memory === undefined || memory === place
+      ? {}
+      : {
+          claims: [{ place: memory, what: `the checkpoint "${options.checkpoint}"`, remedy: ownCheckpoint }],
+        }),
     credit: creditOf(options.credit),
     open: async (context) =>
       openLineSource(context, {
@@ -201,6 +211,7 @@ function fileSink(connection: FileConnection, root: string, options: FileSinkOpt
   const location = callerLocation();
   const problems = optionProblems("file sink", sinkSchema, options);
   problems.push(...pathProblem("file sink", options.path, tornEnding));
+  const place = placeOf(root, options.path);
   return {
     kind: "sink",
     type: "file",
@@ -211,6 +222,7 @@ function fileSink(connection: FileConnection, root: string, options: FileSinkOpt
     problems,
     targets: [String(options.path)],
     targetKind: "file",
+    ...(place === undefined ? {} : { places: [place] }),
     open: async (context) =>
       openLineSink(context, { root, path: options.path, format: options.format ?? "lines" }),
   };
@@ -222,9 +234,7 @@ const overItself: OptionProblem = {
   remedy: 'give it a name of its own, such as "orders.checkpoint"',
 };
 
-function samePath(one: unknown, other: unknown): boolean {
-  return typeof one === "string" && typeof other === "string" && normalize(one) === normalize(other);
-}
+const ownCheckpoint = 'give each source a checkpoint of its own, such as "orders.checkpoint"';
 
 /** Files need no broker: nothing stands in for them, and a sink makes its own. */
 function connectionTo(connector: string, address: string, problems: readonly OptionProblem[]): Connection {

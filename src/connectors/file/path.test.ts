@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { MillraceError } from "../../errors.ts";
-import { pathProblem, pathToRead, pathToWrite } from "./path.ts";
+import { pathProblem, pathToRead, pathToWrite, placeOf } from "./path.ts";
 
 function folder(t: TestContext): string {
   const path = realpathSync(mkdtempSync(join(tmpdir(), "millrace-path-")));
@@ -48,6 +48,27 @@ test("a path stays within its folder by its words", () => {
     [undefined, "", 5].flatMap((path) => pathProblem("file sink", path)),
     [],
   );
+});
+
+test("a file has one place, whatever root, path and links lead to it", (t) => {
+  const root = folder(t);
+  mkdirSync(join(root, "in"));
+  symlinkSync(join(root, "in"), join(root, "link"));
+  writeFileSync(join(root, "in", "there"), "");
+  symlinkSync(join(root, "in", "there"), join(root, "alias"));
+  const place = placeOf(root, "in/new/file");
+  assert.equal(place, join(root, "in", "new", "file"));
+  for (const [base, path] of [
+    [root, "./in//new/file"],
+    [join(root, "in"), "new/file"],
+    [`${root}/in/../link/`, "new/file"],
+    [root, "link/new/file"],
+  ] as const) {
+    assert.equal(placeOf(base, path), place, `${base} ${path}`);
+  }
+  assert.equal(placeOf(root, "alias"), placeOf(root, "in/there"));
+  assert.notEqual(placeOf(root, "in/new"), place);
+  for (const none of [undefined, "", 5, "a\0", "../a"]) assert.equal(placeOf(root, none), undefined);
 });
 
 test("what is read is there, within the root, and nothing is made for it", async (t) => {

@@ -1,3 +1,4 @@
+import { realpathSync } from "node:fs";
 import { mkdir, realpath } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import type { OptionProblem } from "../../component/options.ts";
@@ -31,6 +32,23 @@ export function pathProblem(owner: string, path: unknown, beside = ""): OptionPr
       remedy: "give the path of a file within the root of file({ root })",
     },
   ];
+}
+
+/**
+ * Where a file is or would be, by links that are there now: one text for one file, whatever root and path lead to
+ * it. Undefined when the path is none, or leads out of the root by its words.
+ */
+export function placeOf(root: string, path: unknown): string | undefined {
+  if (typeof path !== "string" || path === "" || pathProblem("", path).length > 0) return undefined;
+  const place = resolve(root, path);
+  for (let at = place; ; at = dirname(at)) {
+    try {
+      return join(realpathSync(at), relative(at, place));
+    } catch {
+      // It is not there yet, or may not be looked at: what leads to it may be.
+    }
+    if (at === dirname(at)) return place;
+  }
 }
 
 /**

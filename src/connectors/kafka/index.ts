@@ -9,6 +9,7 @@ import { addressProblems } from "./addresses.ts";
 import type { KafkaClient, KafkaDriver, NewTopic } from "./driver.ts";
 import { EmbeddedKafka, embeddedDriver } from "./drivers/embedded/index.ts";
 import { kafkaJsDriver } from "./drivers/kafkajs/driver.ts";
+import { wireDriver } from "./drivers/wire/driver.ts";
 import { startError } from "./errors.ts";
 import {
   groupTimes,
@@ -50,6 +51,7 @@ class KafkaCluster implements KafkaConnection {
   readonly connector = "kafka";
   readonly address: string;
   readonly #embeddedAlways: boolean;
+  readonly #driver: KafkaDriver;
   #own: EmbeddedKafka | undefined;
   readonly location: Location | undefined;
   readonly problems: readonly OptionProblem[];
@@ -59,6 +61,7 @@ class KafkaCluster implements KafkaConnection {
   // JavaScript may leave options out; the schema then says what is missing.
   constructor(options: KafkaOptions = {} as KafkaOptions) {
     this.#embeddedAlways = options.driver === "embedded";
+    this.#driver = options.driver === "wire" ? wireDriver : kafkaJsDriver;
     const problems = optionProblems("kafka", kafkaSchema, options);
     this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
     this.address = this.#settings?.brokers.join(",") ?? "";
@@ -89,9 +92,18 @@ class KafkaCluster implements KafkaConnection {
       problems,
       targets,
       targetKind: "topic",
+      claims: targets.map((topic) => ({
+        place: `kafka ${this.address} ${options.group} ${topic}`,
+        what: `topic "${topic}" by group "${options.group}"`,
+        remedy: "each would get a part of it: use one stream twice, or give each a group of its own",
+        among: "topology" as const,
+      })),
       credit: kafkaCredit(options),
       location: callerLocation(),
-      open: (context) => openKafkaSource(context, this.#client(context), this.address, options),
+      open: (context) => {
+        const { holdsRebalance } = this.#driverFor(context);
+        return openKafkaSource(context, this.#client(context), this.address, options, holdsRebalance);
+      },
     };
   }
 
@@ -179,7 +191,7 @@ class KafkaCluster implements KafkaConnection {
   #driverFor(context: Context | undefined): KafkaDriver {
     const cluster = context === undefined ? undefined : this.embedded(context);
     if (cluster !== undefined) return embeddedDriver(cluster);
-    return kafkaJsDriver;
+    return this.#driver;
   }
 }
 

@@ -29,13 +29,19 @@ test(
     const open = async (...topics: string[]) => {
       const bed = new SourceBed(context, { messages: 100, bytes: 1e6, span: 400, chunk: 10 });
       const client = kafkaJsDriver.connect(kafkaSettings({ brokers: kafka.bootstrap }), context);
-      const session = await openKafkaSource(bed.context, client, kafka.bootstrap, {
-        topics,
-        group,
-        sessionTimeout: "6s",
-        rebalanceTimeout: "10s",
-        heartbeatInterval: "200ms",
-      });
+      const session = await openKafkaSource(
+        bed.context,
+        client,
+        kafka.bootstrap,
+        {
+          topics,
+          group,
+          sessionTimeout: "6s",
+          rebalanceTimeout: "10s",
+          heartbeatInterval: "200ms",
+        },
+        false,
+      );
       t.after(() => session.close(systemClock.now() + 5_000));
       return bed;
     };

@@ -25,11 +25,11 @@ import {
   type TopicPartition,
 } from "../../driver.ts";
 import type { KafkaSettings } from "../../options.ts";
+import { within } from "../within.ts";
 import { registerCodecs } from "./codecs.ts";
 import { creationError, driverError, isTimeout } from "./errors.ts";
 import { openSocket, seedBroker } from "./sockets.ts";
 import { subscribe } from "./subscription.ts";
-import { within } from "./within.ts";
 
 const { Kafka: KafkaClass, logLevel, CompressionTypes, ConfigResourceTypes } = kafkajs;
 

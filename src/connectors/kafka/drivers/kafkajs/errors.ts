@@ -39,10 +39,10 @@ interface KafkaJsError {
 
 /** What an error of kafkajs means. Its wrappers ("number of retries exceeded") are looked through. */
 export function driverError(error: unknown): DriverError {
-  if (error instanceof DriverError) return error;
   const seen = new Set<unknown>();
   for (let current: unknown = error; current instanceof Error && !seen.has(current); ) {
     seen.add(current);
+    if (current instanceof DriverError) return current;
     const { name, type, cause, originalError } = current as KafkaJsError;
     const code = typeof type === "string" ? codes[type] : undefined;
     if (code !== undefined) return new DriverError(code, messageOf(current), error);

@@ -1,5 +1,6 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { Cluster } from "kafkajs";
-import type { TopicPartition } from "../../driver.ts";
+import { DriverError, type TopicPartition } from "../../driver.ts";
 
 interface FetchRequest {
   readonly topics: readonly {
@@ -31,6 +32,8 @@ export interface Guard {
   began(): void;
   /** Passes on what a step of joining comes to, and remembers that it failed. */
   joining<T>(step: Promise<T>): Promise<T>;
+  /** Makes a commit of the assignment of now. */
+  committing<T>(commit: () => Promise<T>): Promise<T>;
 }
 
 /**
@@ -42,7 +45,8 @@ export interface Guard {
  *   ({@link isStale}).
  * - When a join fails it reads on under the assignment that it gave up, for as long as heartbeats are answered. They
  *   fail then, which makes it join.
- * - A failed commit would be repeated under the generation of then. It is tried once.
+ * - A failed commit would be repeated under the generation of then. It is tried once; and one that was held up before
+ *   it was sent, by the search for its coordinator, is not sent after a later one or into the next assignment.
  * - An offset that is out of range is given up for the earliest, of which `outOfRange` tells.
  */
 export function guardCluster(
@@ -54,6 +58,11 @@ export function guardCluster(
   let joinFailed = false;
   /** By broker, the lists of messages of its latest answer: before the next fetch all were handed on. */
   const latest = new Map<string, readonly unknown[][]>();
+  /** Tells the requests of one commit from those of another, wherever kafkajs makes them. */
+  const commitNumber = new AsyncLocalStorage<number>();
+  let commits = 0;
+  /** Commits up to this one come too late. */
+  let passed = 0;
   const joining = async <T>(step: Promise<T>): Promise<T> => {
     try {
       return await step;
@@ -102,6 +111,17 @@ export function guardCluster(
         return answer;
       },
       async offsetCommit(request) {
+        const number = commitNumber.getStore();
+        if (number !== undefined) {
+          if (number <= passed) {
+            const overtaken = new DriverError(
+              "fenced",
+              "a later commit or assignment has overtaken this one",
+            );
+            throw Object.assign(overtaken, { retriable: false });
+          }
+          passed = number - 1;
+        }
         try {
           return await offsetCommit.call(broker, request);
         } catch (error) {
@@ -128,9 +148,11 @@ export function guardCluster(
     },
     began() {
       inForce = true;
+      passed = commits;
       nextEpoch();
     },
     joining,
+    committing: (commit) => commitNumber.run(++commits, commit),
   };
 }
 

@@ -266,6 +266,25 @@ for (const step of ["onJoin", "onRefresh", "onSync"] as const) {
   });
 }
 
+test("a commit that is held up before it is sent does not go out after a later one", async (t) => {
+  const { cluster, told, until, run, subscription } = await open(t);
+  cluster.answers.set(1, upTo(10));
+  await until("something is read", () => told.includes("1: 0 to 10"));
+  cluster.onFindBroker = async (node) => {
+    if (node === 1) throw new KafkaJSConnectionError("connection lost");
+  };
+  let code: string | undefined;
+  subscription.commit([{ ...one, offset: 5 }]).catch((error: DriverError) => {
+    code = error.code;
+  });
+  // Long enough for its coordinator not to be found, and too short for another attempt.
+  await run(20);
+  cluster.onFindBroker = async () => {};
+  await subscription.commit([{ ...one, offset: 9 }]);
+  await run(10_000);
+  assert.deepEqual([code, cluster.commits.map(({ offset }) => offset)], ["fenced", [9]]);
+});
+
 test("what fails while nobody joins makes nobody join", async (t) => {
   const { cluster, told, until, run } = await open(t);
   let failures = 0;

@@ -9,10 +9,10 @@ import {
   type SubscriptionListener,
   type TopicPartition,
 } from "../../driver.ts";
+import { within } from "../within.ts";
 import { subscriberAssigner } from "./assigner.ts";
 import { driverError } from "./errors.ts";
 import { type Guard, guardCluster, isStale } from "./guarded-cluster.ts";
-import { within } from "./within.ts";
 
 /** How long a partition with no room may hold the consumer before it is paused, ms. */
 const longestHold = 200;
@@ -113,12 +113,15 @@ class KafkaJsSubscription implements Subscription {
 
   async commit(offsets: readonly (TopicPartition & { readonly offset: number })[]): Promise<void> {
     const consumer = this.#consumer;
-    if (consumer === undefined || this.#owned.length === 0)
+    const guard = this.#guard;
+    if (consumer === undefined || guard === undefined || this.#owned.length === 0)
       throw new DriverError("fenced", "not a member of the group");
     const before = this.#commits;
     try {
-      await consumer.commitOffsets(
-        offsets.map(({ topic, partition, offset }) => ({ topic, partition, offset: String(offset) })),
+      await guard.committing(() =>
+        consumer.commitOffsets(
+          offsets.map(({ topic, partition, offset }) => ({ topic, partition, offset: String(offset) })),
+        ),
       );
     } catch (error) {
       throw driverError(error);
