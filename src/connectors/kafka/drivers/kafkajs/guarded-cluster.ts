@@ -62,6 +62,8 @@ export function guardCluster(
   let epoch = 0;
   let inForce = false;
   let joinFailed = false;
+  /** By broker, the lists of messages of its latest answer: before the next fetch all were handed on. */
+  const latest = new Map<string, readonly unknown[][]>();
   /** Commits under way by what they say, which is all that kafkajs passes on; numbered in the order they were begun. */
   const committing = new Map<string, number>();
   let commits = 0;
@@ -81,8 +83,6 @@ export function guardCluster(
     for (const lists of latest.values()) for (const messages of lists) messages.length = 0;
     latest.clear();
   };
-  /** By broker, the lists of messages of its latest answer: before the next fetch all were handed on. */
-  const latest = new Map<string, readonly unknown[][]>();
   // The leader's, before it assigns.
   const refreshMetadata = cluster.refreshMetadata.bind(cluster);
   cluster.refreshMetadata = () => joining(refreshMetadata());
