@@ -75,9 +75,9 @@ export class Ordeal {
           if (index % 10 === 9) await this.#drain();
         } catch (error) {
           await this.#goOnFrom(error, step);
-          // What is lost is missed after every fault from then on.
-          if (this.#found.get("stuck")!.length === mostStuck) break;
         }
+        // What is lost is missed after every fault from then on: more of them would show nothing more.
+        if (this.#bed.earlyAcks.size > 0 || this.#found.get("stuck")?.length === mostStuck) break;
       }
       await this.#finish();
     } finally {
