@@ -369,9 +369,11 @@ export class Ordeal {
       while (!over.signal.aborted) {
         const sizes = [...this.#runners].map((runner) => runner.memory().catch(() => 0));
         this.#memory = Math.max(this.#memory, ...(await Promise.all(sizes)));
-        const now = await this.#bed.delivered().catch(() => delivered);
-        if (this.#bed.commitInterval > 0) this.#rush = Math.max(this.#rush, now - delivered);
-        delivered = now;
+        if (this.#bed.commitInterval > 0) {
+          const now = await this.#bed.delivered();
+          this.#rush = Math.max(this.#rush, now - delivered);
+          delivered = now;
+        }
         await pause(this.#bed.commitInterval || second / 4);
       }
     })();
