@@ -75,9 +75,9 @@ export class Ordeal {
           if (index % 10 === 9) await this.#drain();
         } catch (error) {
           await this.#goOnFrom(error, step);
-          // What is lost is missed after every fault from then on.
-          if (this.#found.get("stuck")!.length === mostStuck) break;
         }
+        // What is lost is missed after every fault from then on: more of them would show nothing more.
+        if (this.#bed.earlyAcks.size > 0 || this.#found.get("stuck")?.length === mostStuck) break;
       }
       await this.#finish();
     } finally {
@@ -369,9 +369,11 @@ export class Ordeal {
       while (!over.signal.aborted) {
         const sizes = [...this.#runners].map((runner) => runner.memory().catch(() => 0));
         this.#memory = Math.max(this.#memory, ...(await Promise.all(sizes)));
-        const now = await this.#bed.delivered().catch(() => delivered);
-        if (this.#bed.commitInterval > 0) this.#rush = Math.max(this.#rush, now - delivered);
-        delivered = now;
+        if (this.#bed.commitInterval > 0) {
+          const now = await this.#bed.delivered();
+          this.#rush = Math.max(this.#rush, now - delivered);
+          delivered = now;
+        }
         await pause(this.#bed.commitInterval || second / 4);
       }
     })();

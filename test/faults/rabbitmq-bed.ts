@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { type Channel, type ChannelModel, type ConfirmChannel, connect } from "amqplib";
+import { type Channel, type ChannelModel, connect } from "amqplib";
 import type { Random } from "../../src/component/context.ts";
 import { type RabbitmqBroker, startRabbitmq } from "../brokers/rabbitmq.ts";
 import { until } from "../brokers/until.ts";
@@ -25,12 +25,6 @@ export default topology("counters", (t) => {
   t.deadLetters(broker.sink({ queue: "dead" }));
 });
 `;
-
-/** A connection of the ordeal's own, past the proxy, and what is asked through it. */
-interface Desk {
-  readonly connection: ChannelModel;
-  readonly channel: ConfirmChannel;
-}
 
 /**
  * One broker and classic queues. Output and dead letters are taken out of their queues only while no runner is
@@ -83,7 +77,8 @@ export class RabbitmqBed implements Bed {
   readonly #dead: Count[] = [];
   readonly #arrived = new Set<string>();
   #proxy: TcpProxy | undefined;
-  #desk: Promise<Desk> | undefined;
+  /** The ordeal's own connection, past the proxy. */
+  #connection: Promise<ChannelModel> | undefined;
 
   private constructor(random: Random, broker: RabbitmqBroker, folder: string) {
     this.#random = random;
@@ -113,19 +108,25 @@ export class RabbitmqBed implements Bed {
   }
 
   async feed(count: number, family: string): Promise<void> {
-    const { channel } = await this.#at();
-    for (const { value } of this.#counters.take(count, family)) {
-      channel.sendToQueue("in", Buffer.from(value), { persistent: true });
-      this.#input.push(readCount(value));
-    }
-    await channel.waitForConfirms();
+    const channel = await (await this.#connected()).createConfirmChannel();
+    const closed = new Promise<never>((_, reject) => {
+      channel.on("error", reject);
+      channel.on("close", () => reject(new Error("the channel was closed while it fed")));
+    });
+    closed.catch(() => {});
+    const fed = this.#counters.take(count, family);
+    for (const { value } of fed) channel.sendToQueue("in", Buffer.from(value), { persistent: true });
+    await Promise.race([channel.waitForConfirms(), closed]);
+    for (const { value } of fed) this.#input.push(readCount(value));
+    await channel.close();
   }
 
   async delivered(): Promise<number> {
-    const { channel } = await this.#at();
-    const out = await channel.checkQueue("out");
-    const dead = await channel.checkQueue("dead");
-    return this.#arrived.size + out.messageCount + dead.messageCount;
+    return this.#on(async (channel) => {
+      const out = await channel.checkQueue("out");
+      const dead = await channel.checkQueue("dead");
+      return this.#arrived.size + out.messageCount + dead.messageCount;
+    });
   }
 
   /** Unacknowledged messages too; the broker tells of them through its command only. */
@@ -139,13 +140,11 @@ export class RabbitmqBed implements Bed {
    * downstream.
    */
   async inspect(): Promise<void> {
-    const { channel, connection } = await this.#at();
-    await until(
-      "the runner's consumer is gone",
-      async () => (await channel.checkQueue("in")).consumerCount === 0,
+    await until("the runner's consumer is gone", () =>
+      this.#on(async (channel) => (await channel.checkQueue("in")).consumerCount === 0),
     );
     await this.#collect();
-    const left = new Set((await read(connection, "in", "leave")).map(idOf));
+    const left = new Set((await read(await this.#connected(), "in", "leave")).map(idOf));
     for (const count of this.#input) {
       const id = idOf(count);
       if (!left.has(id) && !this.#arrived.has(id)) this.earlyAcks.add(id);
@@ -181,42 +180,44 @@ export class RabbitmqBed implements Bed {
   async #open(): Promise<void> {
     const port = Number(new URL(this.#broker.url).port);
     this.#proxy = await TcpProxy.start(amqpFrames, this.faults, 0, port);
-    const { channel } = await this.#at();
-    for (const queue of ["in", "out", "dead"]) {
-      await channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": "classic" } });
-    }
+    await this.#on(async (channel) => {
+      for (const queue of ["in", "out", "dead"]) {
+        await channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": "classic" } });
+      }
+    });
   }
 
-  #at(): Promise<Desk> {
-    this.#desk ??= (async () => {
-      const connection = await connect(this.#broker.url);
+  #connected(): Promise<ChannelModel> {
+    if (this.#connection !== undefined) return this.#connection;
+    const connecting = connect(this.#broker.url);
+    this.#connection = connecting;
+    const forget = () => {
+      if (this.#connection === connecting) this.#connection = undefined;
+    };
+    connecting.then((connection) => {
       connection.on("error", () => {});
-      connection.on("close", () => {
-        this.#desk = undefined;
-      });
-      const channel = await connection.createConfirmChannel();
-      channel.on("error", () => {});
-      // Closed by the broker when it is asked for a queue that is not there just then.
-      channel.on("close", () => {
-        this.#desk = undefined;
-        connection.close().catch(() => {});
-      });
-      return { connection, channel };
-    })();
-    this.#desk.catch(() => {
-      this.#desk = undefined;
-    });
-    return this.#desk;
+      connection.on("close", forget);
+    }, forget);
+    return connecting;
+  }
+
+  /** On a channel of its own: the broker closes one that asks for a queue which is not there. */
+  async #on<T>(work: (channel: Channel) => Promise<T>): Promise<T> {
+    const channel = await (await this.#connected()).createChannel();
+    channel.on("error", () => {});
+    const result = await work(channel);
+    await channel.close();
+    return result;
   }
 
   async #leave(): Promise<void> {
-    const desk = this.#desk;
-    this.#desk = undefined;
-    if (desk !== undefined) await (await desk).connection.close();
+    const connection = this.#connection;
+    this.#connection = undefined;
+    await (await connection)?.close();
   }
 
   async #collect(): Promise<void> {
-    const { connection } = await this.#at();
+    const connection = await this.#connected();
     for (const [queue, into] of [
       ["out", this.#output],
       ["dead", this.#dead],
@@ -244,22 +245,12 @@ export class RabbitmqBed implements Bed {
     runner.freeze();
     await until("the output is empty and can be deleted", async () => {
       await this.#collect();
-      const channel = await (await this.#at()).connection.createChannel();
-      channel.on("error", () => {});
-      await channel.deleteQueue("out", { ifEmpty: true });
-      await channel.close();
-      return true;
+      return this.#on((channel) => channel.deleteQueue("out", { ifEmpty: true }));
     });
     runner.thaw();
     // The sink hears of it when it publishes.
     await this.feed(100, ordered);
-    await until("the sink has made its queue again", async () => {
-      const channel = await (await this.#at()).connection.createChannel();
-      channel.on("error", () => {});
-      await channel.checkQueue("out");
-      await channel.close();
-      return true;
-    });
+    await until("the sink has made its queue again", () => this.#on((channel) => channel.checkQueue("out")));
   }
 
   async #freeze(): Promise<void> {
