@@ -404,7 +404,7 @@ test("a commit that fails in the drain ends the run as what it is, not as a drai
   await run(10);
   const result = await drive(context.clock, running.drain());
   assert.equal(result.how, "failed");
-  const { error } = result as { error: MillraceError };
+  const error = (result as { error: Error }).error as MillraceError;
   assert.deepEqual([error.code, error.message, error.cause], ["disk-failed", "no checkpoint", cause]);
   assert.deepEqual(
     running.status().lastErrors.map(({ node, message }) => [node, message]),
