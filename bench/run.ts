@@ -1,10 +1,12 @@
-// npm run bench -- [orders|embedded] [--pairs 5] [--messages 400000] [--save]
+// npm run bench -- [orders|embedded|record-batch-encode|record-batch-decode] [--pairs 5] [--messages 400000]
+//   [--driver kafkajs|wire] [--save]
 //
 // Runs a job and its peer in turn, in processes of their own, and reports the ratio pair by pair: absolute
 // figures drift with the machine, ratios of one run hold. Results go to bench/results/<job>.json with --save.
 import { spawn } from "node:child_process";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { cpus } from "node:os";
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import kafkajs, { type Admin } from "kafkajs";
 import { startKafka } from "../test/brokers/kafka.ts";
@@ -35,18 +37,23 @@ const { values, positionals } = parseArgs({
   options: {
     pairs: { type: "string", default: "5" },
     messages: { type: "string" },
+    driver: { type: "string", default: "kafkajs" },
     save: { type: "boolean", default: false },
   },
 });
 const pairs = Number(values.pairs);
 const messages = values.messages === undefined ? undefined : Number(values.messages);
 if (!(pairs >= 1) || (messages !== undefined && !(messages >= 1_000))) {
-  console.error("usage: npm run bench -- [orders|embedded] [--pairs 5] [--messages 400000] [--save]");
+  console.error(
+    "usage: npm run bench -- [job…] [--pairs 5] [--messages 400000] [--driver kafkajs|wire] [--save]",
+  );
   process.exit(2);
 }
 const jobs: Readonly<Record<string, () => Promise<Job>>> = {
-  orders: () => ordersJob(messages ?? 400_000),
+  orders: () => ordersJob(messages ?? 400_000, values.driver),
   embedded: () => embeddedJob(messages ?? 200_000),
+  "record-batch-encode": () => recordBatchJob("encode", 5, messages ?? 100_000),
+  "record-batch-decode": () => recordBatchJob("decode", 1, messages ?? 100_000),
 };
 for (const name of positionals.length > 0 ? positionals : Object.keys(jobs)) {
   const make = jobs[name];
@@ -106,8 +113,19 @@ async function compare(job: Job): Promise<void> {
   }
 }
 
+/** A copy of the orders topology with this Kafka driver; `remove` throws it away. */
+async function ordersTopology(driver: string) {
+  const folder = await mkdtemp(join(tmpdir(), "millrace-bench-"));
+  const original = new URL("../topologies/", import.meta.url);
+  const text = await readFile(new URL("orders.ts", original), "utf8");
+  await writeFile(join(folder, "orders.ts"), text.replace("kafka({", `kafka({ driver: "${driver}",`));
+  await copyFile(new URL("orders.schema.ts", original), join(folder, "orders.schema.ts"));
+  return { file: join(folder, "orders.ts"), remove: () => rm(folder, { recursive: true }) };
+}
+
 /** Orders from topic to topic on a real broker, against the same job written by hand on kafkajs. */
-async function ordersJob(count: number): Promise<Job> {
+async function ordersJob(count: number, driver: string): Promise<Job> {
+  const topology = await ordersTopology(driver);
   const owned = process.env.KAFKA_BROKERS === undefined ? await startKafka() : undefined;
   const brokers = owned?.bootstrap ?? process.env.KAFKA_BROKERS!;
   const kafka = new Kafka({ brokers: brokers.split(","), logLevel: logLevel.NOTHING });
@@ -127,7 +145,7 @@ async function ordersJob(count: number): Promise<Job> {
   if (part.length > 0) await producer.send({ topic: "orders", messages: part });
   await producer.disconnect();
   return {
-    name: "orders",
+    name: driver === "kafkajs" ? "orders" : `orders-${driver}`,
     peer: "hand-written kafkajs",
     messages: count,
     goal: 0.95,
@@ -136,13 +154,14 @@ async function ordersJob(count: number): Promise<Job> {
       await admin.deleteGroups(["orders"]).catch(() => {});
       const command =
         which === "ours"
-          ? ["bin/millrace.js", "run", "topologies/orders.ts"]
+          ? ["bin/millrace.js", "run", topology.file]
           : ["--conditions=millrace:source", "bench/peers/orders-kafkajs.ts"];
       return watchTopic(admin, "orders.accepted", count, command, { ...process.env, KAFKA_BROKERS: brokers });
     },
     async close() {
       await admin.disconnect();
       await owned?.stop();
+      await topology.remove();
     },
   };
 }
@@ -190,27 +209,36 @@ async function embeddedJob(count: number): Promise<Job> {
     peer: "plain loop",
     messages: count,
     goal: 0.7,
-    async run(which) {
-      const child = spawn(
-        process.execPath,
-        [
-          "--conditions=millrace:source",
-          "bench/embedded.ts",
-          which === "ours" ? "pipeline" : "loop",
-          String(count),
-        ],
-        { stdio: ["ignore", "pipe", "inherit"] },
-      );
-      let output = "";
-      child.stdout.setEncoding("utf8").on("data", (text: string) => {
-        output += text;
-      });
-      const code = await new Promise((resolve) => child.once("close", resolve));
-      if (code !== 0) throw new Error(`bench/embedded.ts ended with ${code}`);
-      return JSON.parse(output) as Sample;
-    },
+    run: (which) => sampleOf(["bench/embedded.ts", which === "ours" ? "pipeline" : "loop", String(count)]),
     async close() {},
   };
+}
+
+/** Record batches encoded or decoded, uncompressed, against kafkajs' own code. */
+async function recordBatchJob(what: "encode" | "decode", goal: number, count: number): Promise<Job> {
+  return {
+    name: `record-batch-${what}`,
+    peer: "kafkajs",
+    messages: count,
+    goal,
+    run: (which) =>
+      sampleOf(["bench/record-batch.ts", what, which === "ours" ? "ours" : "kafkajs", String(count)]),
+    async close() {},
+  };
+}
+
+/** Runs a script to its end and takes the sample it prints. */
+async function sampleOf(command: readonly string[]): Promise<Sample> {
+  const child = spawn(process.execPath, ["--conditions=millrace:source", ...command], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+  });
+  const code = await new Promise((resolve) => child.once("close", resolve));
+  if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}`);
+  return JSON.parse(output) as Sample;
 }
 
 async function recreate(admin: Admin, topics: readonly string[]): Promise<void> {

@@ -30,8 +30,12 @@ const columns = [
 const columnOf = new Map(columns.flatMap((folders, column) => folders.map((folder) => [folder, column])));
 const law = columns.map((folders) => folders.join(" | ")).join(" → ");
 
-/** Client libraries, each imported only below `src/connectors/<connector>/drivers/<library>`. */
-const clients = ["kafkajs", "amqplib"];
+/** Client libraries, each imported only below its `src/connectors/<connector>/drivers/<driver>`. */
+const clients = new Map([
+  ["kafkajs", "kafkajs"],
+  ["amqplib", "amqplib"],
+  ["@platformatic/kafka", "wire"],
+]);
 
 const { dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
   dependencies: Record<string, string>;
@@ -82,7 +86,8 @@ const sourcesImportNoTests: Rule = (file) =>
 const everyFileHasItsPlace: Rule = ({ path }) => {
   const part = partOf(path);
   const known =
-    columnOf.has(part) || ["index.ts", "index.test.ts", "errors.ts", "testing", "README.md"].includes(part);
+    columnOf.has(part) ||
+    ["index.ts", "index.test.ts", "errors.ts", "errors.test.ts", "testing", "README.md"].includes(part);
   return path.startsWith("src/") && !known ? [`lies outside the folders of the import law ${law}`] : [];
 };
 
@@ -105,10 +110,11 @@ const logicKnowsNoDriver: Rule = (file) => {
 
 const clientsStayInTheirDriver: Rule = (file) => {
   if (!isSource(file.path)) return [];
-  return packageImportsOf(file)
-    .filter((target) => clients.includes(packageOf(target)))
-    .filter((target) => !inDriver(file.path, packageOf(target)))
-    .map((target) => `imports ${target}, which belongs to drivers/${packageOf(target)}/ of a connector`);
+  return packageImportsOf(file).flatMap((target) => {
+    const driver = clients.get(packageOf(target));
+    if (driver === undefined || inDriver(file.path, driver)) return [];
+    return [`imports ${target}, which belongs to drivers/${driver}/ of a connector`];
+  });
 };
 
 const packagesAreDependencies: Rule = (file) => {
@@ -222,6 +228,7 @@ const allowed: Record<string, string> = {
   "src/errors.ts": 'import { inspect } from "node:util";',
   "src/message/lane.ts": 'import { fail } from "../errors.ts"; import { outcome } from "./outcome.ts";',
   "src/connectors/kafka/drivers/kafkajs/driver.ts": 'import { Kafka } from "kafkajs"; setTimeout(go, 1);',
+  "src/connectors/kafka/drivers/wire/connection.ts": 'import { Connection } from "@platformatic/kafka";',
   "src/connectors/kafka/index.ts": 'import { driver } from "./drivers/kafkajs/driver.ts";',
   "src/operators/a.ts": 'import type { Chunk } from "../message/chunk.ts"; context.clock.setTimeout(go, 1);',
   "src/operators/b.ts":
@@ -265,6 +272,11 @@ const forbidden: [keyof typeof rules, path: string, text: string][] = [
   ["logicKnowsNoDriver", "src/connectors/kafka/sink.ts", 'import { x } from "./drivers/kafkajs/driver.ts";'],
   ["clientsStayInTheirDriver", "src/connectors/kafka/sink.ts", 'import { Kafka } from "kafkajs";'],
   ["clientsStayInTheirDriver", "src/connectors/kafka/drivers/embedded/x.ts", 'import x from "kafkajs/y.js";'],
+  [
+    "clientsStayInTheirDriver",
+    "src/connectors/kafka/drivers/kafkajs/x.ts",
+    'import x from "@platformatic/kafka";',
+  ],
   ["clientsStayInTheirDriver", "src/runtime/run.ts", 'const { connect } = require("amqplib");'],
   ["packagesAreDependencies", "src/runtime/run.ts", 'import fc from "fast-check";'],
   ["packagesAreDependencies", "src/runtime/run.ts", 'import { x } from "@nowhere/package/x.js";'],

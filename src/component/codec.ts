@@ -162,7 +162,7 @@ function gunzipStep(input: Buffer): Step {
   const settings = (room: number) => ({
     info: true as const,
     maxOutputLength: Math.max(1, room),
-    chunkSize: chunkFor(Math.min(guess, room)),
+    chunkSize: chunkFor(Math.min(room, Math.max(guess, 4 * input.length))),
   });
   // Node joins the members, but takes zeros after the last one for padding; it is asked how far it read.
   const whole = (result: unknown, used: { readonly chunkSize: number }): Buffer => {
@@ -191,7 +191,7 @@ interface Inflated {
 function unzstdStep({ frame, contentSize }: ZstdFrame): Step {
   const settings = (room: number) => ({
     maxOutputLength: Math.max(1, room),
-    chunkSize: chunkFor(contentSize ?? Math.min(room, frame.length * 4)),
+    chunkSize: chunkFor(contentSize ?? Math.max(smallestChunk, Math.min(room, frame.length * 4))),
     params: { [zlib.constants.ZSTD_d_windowLogMax]: windowLogFor(room) },
   });
   const checked = (content: Buffer, used: { readonly chunkSize: number }): Buffer => {
@@ -260,6 +260,12 @@ function xerialTask(input: Buffer): Task<Buffer> {
     },
   };
 }
+
+/**
+ * Each chunk costs a turn of the thread pool, and a zstd frame of 40 bytes may give a mebibyte. (Deflate gives at most
+ * 1,032 bytes for one, so that a gzip's chunks need only be as large as some bytes of it.)
+ */
+const smallestChunk = 16 * 1024;
 
 /** Room for what `length` bytes compress to at worst, in one chunk where that is small. */
 function outputChunk(length: number): number {

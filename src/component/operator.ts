@@ -39,6 +39,11 @@ export interface OperatorContext extends Context {
   readonly destinationOf: ((chunk: Chunk, index: number) => Destination) | undefined;
   /** An author's asynchronous call began; call the returned function when it is over. Nothing counts as starved meanwhile. */
   busy(): () => void;
+  /**
+   * Author code of this node keeps messages to itself: `count` tells how many of living lanes, whenever somebody
+   * asks why a run does not come to its end.
+   */
+  keeps(count: () => number): void;
   /** Stops the run with class system: nothing unsettled is acknowledged. */
   fail(error: Error): void;
 }

@@ -96,6 +96,11 @@ export interface Intake {
   offer(lane: Lane, records: Records): void;
   /** Records of the lane that wait for credit. */
   waiting(lane: Lane): number;
+  /**
+   * Takes in nothing more of these lanes, and flushes until nothing of them is in flight. False when `deadline`
+   * came first.
+   */
+  drain(lanes: readonly Lane[], deadline: Time): Promise<boolean>;
   /** Ends the epoch: drops what waits, returns what is in flight, tells every operator (`revoke`). */
   end(lane: Lane): void;
   /** Lanes that have not ended. */

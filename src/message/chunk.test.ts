@@ -101,6 +101,17 @@ test("property: a fan-out settles a message once all branches have, with the wor
   );
 });
 
+test("a branch that tells an outcome twice does not tell that of another", () => {
+  const { chunk, outcomes, parts } = chunkOf(1);
+  const fork = new Fork(chunk, 2);
+  const [one, other] = [fork.branch(), fork.branch()];
+  one.settle(0, Outcome.delivered);
+  one.settle(0, Outcome.delivered);
+  assert.deepEqual([outcomes[0], parts()], [undefined, 1]);
+  other.settle(0, Outcome.deadLettered);
+  assert.deepEqual([outcomes[0], parts()], [Outcome.deadLettered, 0]);
+});
+
 test("a parent settles once all children have, with the worst outcome, and a repeated child counts once", () => {
   const { chunk, outcomes, parts } = chunkOf(2);
   const split = new Split(chunk, 1, 3);

@@ -6,6 +6,7 @@ import { Chunk } from "../message/chunk.ts";
 import type { Lane } from "../message/lane.ts";
 import { Outcome } from "../message/outcome.ts";
 import { OperatorBed } from "../testing/operator-bed.ts";
+import { propertyRuns } from "../testing/property-runs.ts";
 import { batch } from "./batch.ts";
 import { dedup } from "./dedup.ts";
 
@@ -280,7 +281,7 @@ for (const per of ["destination", "key", "all"] as const) {
           world.finish();
         },
       ),
-      { numRuns: 700 },
+      propertyRuns(),
     );
   });
 }
@@ -375,6 +376,6 @@ test("behind dedup: a drain ends every message, and nothing is held or waits", (
         assert.equal(bed.context.clock.pending, 0);
       },
     ),
-    { numRuns: 500 },
+    propertyRuns(),
   );
 });

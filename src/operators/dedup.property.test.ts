@@ -5,6 +5,7 @@ import { Chunk } from "../message/chunk.ts";
 import type { Lane } from "../message/lane.ts";
 import { Outcome } from "../message/outcome.ts";
 import { OperatorBed } from "../testing/operator-bed.ts";
+import { propertyRuns } from "../testing/property-runs.ts";
 import { type DedupOptions, dedup } from "./dedup.ts";
 
 /*
@@ -250,7 +251,7 @@ for (const scope of ["lane", "topology"] as const) {
           world.finish(outcomes, ending);
         },
       ),
-      { numRuns: 1_500 },
+      propertyRuns(1_500),
     );
   });
 }

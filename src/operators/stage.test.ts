@@ -143,6 +143,7 @@ test("property: whatever operators do with messages, each has one fate, and what
           assert.equal(count("filtered"), done("dropNow", "dropLater"));
           assert.equal(bed.lane("a").inFlight + bed.lane("b").inFlight, forgotten.length);
         }
+        assert.equal(bed.kept(), forgotten.filter(alive).length, "what the author's code keeps is known");
         assert.deepEqual(bed.failures, []);
       },
     ),

@@ -4,6 +4,7 @@ import type { Flowing, Operator } from "../component/operator.ts";
 import type { OptionsSchema } from "../component/options.ts";
 import { MillraceError, messageOf } from "../errors.ts";
 import { Chunk, type Message } from "../message/chunk.ts";
+import type { Lane } from "../message/lane.ts";
 import { Outcome } from "../message/outcome.ts";
 
 /** A message on its way through a raw stage: what is emitted must be one of these, so that no outcome is lost. */
@@ -63,6 +64,12 @@ export const stageDefinition = defineOperator<StageOptions>({
     (source) =>
       new Observable<Flowing>((subscriber) => {
         const input = new Subject<StageMessage<never>>();
+        const inside = new Set<Fate>();
+        context.keeps(() => {
+          let count = 0;
+          for (const { lane } of inside) if (!lane.ended) count++;
+          return count;
+        });
         let inputOver = false;
         const fail = (text: string, remedy: string, cause?: unknown) =>
           context.fail(new MillraceError("stage-broken", `${context.node}: ${text}`, { remedy, cause }));
@@ -115,13 +122,17 @@ export const stageDefinition = defineOperator<StageOptions>({
         const subscription = source.subscribe({
           next(item) {
             if (!(item instanceof Chunk)) {
+              if ("kind" in item && item.kind === "revoke")
+                for (const fate of inside) if (fate.lane.ended) inside.delete(fate);
               subscriber.next(item);
               return;
             }
             for (let i = 0; i < item.length; i++) {
               if (item.state[i] === 0) continue;
               item.takeOut(i);
-              input.next(new Carried<never>(item, i, item.value(i) as never));
+              const fate: Fate = { over: false, lane: item.lane, inside };
+              inside.add(fate);
+              input.next(new Carried<never>(item, i, item.value(i) as never, fate));
             }
           },
           error: (error) => subscriber.error(error),
@@ -150,6 +161,17 @@ export function stage<A, B>(
 /** Whether a message has left the stage: shared by all that `with` made of it. */
 interface Fate {
   over: boolean;
+  readonly lane: Lane;
+  /** Of all messages that have not left. */
+  readonly inside: Set<Fate>;
+}
+
+/** False when it has left before. */
+function leave(fate: Fate): boolean {
+  if (fate.over) return false;
+  fate.over = true;
+  fate.inside.delete(fate);
+  return true;
 }
 
 class Carried<T> implements StageMessage<T> {
@@ -158,7 +180,7 @@ class Carried<T> implements StageMessage<T> {
   readonly #index: number;
   readonly #fate: Fate;
 
-  constructor(chunk: Chunk, index: number, value: T, fate: Fate = { over: false }) {
+  constructor(chunk: Chunk, index: number, value: T, fate: Fate) {
     this.#chunk = chunk;
     this.#index = index;
     this.value = value;
@@ -186,15 +208,13 @@ class Carried<T> implements StageMessage<T> {
   }
 
   drop(): void {
-    if (this.#fate.over) return;
-    this.#fate.over = true;
+    if (!leave(this.#fate)) return;
     this.#chunk.settle(this.#index, Outcome.filtered);
   }
 
   /** A chunk of this message alone; undefined when its lane has ended; "again" when it has left before, or was dropped. */
   takeChunk(): Chunk | "again" | undefined {
-    if (this.#fate.over) return "again";
-    this.#fate.over = true;
+    if (!leave(this.#fate)) return "again";
     if (this.#chunk.lane.ended) return undefined;
     const alone = this.#chunk.single(this.#index);
     alone.values = [this.value];

@@ -19,6 +19,8 @@ interface Rejected {
   readonly kept: boolean;
 }
 
+/** Between two log lines about rejections of one node with one code, ms. */
+const tellEvery = 60_000;
 /** Most dead letters in one write. */
 const together = 200;
 
@@ -54,6 +56,7 @@ export class DeadLetters {
   readonly #fail: (error: Error) => void;
   readonly #queues = new Map<Destination, Rejected[]>();
   readonly #writing = new Set<Destination>();
+  readonly #told = new Map<string, { at: number; since: number }>();
   #open = 0;
 
   /** @param session undefined when the topology declares no dead letters: the first rejection then stops the run. */
@@ -88,7 +91,33 @@ export class DeadLetters {
       return;
     }
     this.#open++;
+    this.#tell(rejected);
     this.#enqueue(rejected, false);
+  }
+
+  /** One line for each kind of rejection, and at most one a minute after that. Never the reason: it may quote the message. */
+  #tell({ chunk, index, failure, node }: Rejected): void {
+    const { clock, logger, meter } = this.#context;
+    meter.count(failure.class === "application" ? "author_errors_total" : "rejected_total");
+    const kind = `${node}\n${failure.code}`;
+    const now = clock.now();
+    const told = this.#told.get(kind);
+    if (told !== undefined && now - told.at < tellEvery) {
+      told.since++;
+      return;
+    }
+    this.#told.set(kind, { at: now, since: 0 });
+    logger[failure.class === "application" ? "warn" : "info"](
+      {
+        node,
+        code: failure.code,
+        message: `${chunk.lane.name} position ${chunk.position(index)}`,
+        ...(told === undefined ? {} : { sinceLast: told.since + 1 }),
+      },
+      failure.class === "application"
+        ? "the topology's own code fails on a message; its dead letter says why"
+        : "a message is rejected; its dead letter says why",
+    );
   }
 
   #enqueue(rejected: Rejected, stub: boolean): void {

@@ -153,6 +153,48 @@ test("a message larger than all byte credit comes through alone", () => {
   );
 });
 
+test("credit is for the whole flow: however many lanes there are, no more is in flight, and each gets its turn", () => {
+  const { clock, intake, chunks, lane, offer } = open({ messages: 1 });
+  const lanes = Array.from({ length: 8 }, (_, i) => lane(`lane-${i}`));
+  for (const each of lanes) offer(each, 5);
+  for (let next = 0; next < 40; next++) {
+    assert.equal(intake.credit.inFlight, 1);
+    settleAll(chunks().slice(next));
+    while (clock.step());
+  }
+  assert.deepEqual([intake.waitingCount, intake.credit.inFlight], [0, 0]);
+});
+
+test("byte credit is for the whole flow too, and exceeded by no more than one message", () => {
+  const { clock, intake, chunks, lane, offer } = open({ bytes: 1_000 });
+  const lanes = Array.from({ length: 32 }, (_, i) => lane(`lane-${i}`));
+  for (const each of lanes) offer(each, 3, 900);
+  for (let next = 0; next < 96 && intake.waitingCount > 0; ) {
+    assert.ok(intake.credit.bytesInFlight <= 2_000, `${intake.credit.bytesInFlight} bytes in flight`);
+    const due = chunks().slice(next);
+    assert.ok(due.length > 0, "something is always in flight");
+    next += due.length;
+    settleAll(due);
+    while (clock.step());
+  }
+  assert.equal(intake.waitingCount, 0);
+});
+
+test("what is offered after someone threw who was told that a lane is drained still comes through", () => {
+  const { clock, intake, chunks, lane, offer } = open({ messages: 20 });
+  const one = lane("a", () => {
+    throw new Error("the consumer is gone");
+  });
+  assert.throws(() => offer(one, 5), { message: "the consumer is gone" });
+  const other = lane("b");
+  offer(other, 40);
+  for (let round = 0; round < 10; round++) {
+    settleAll(chunks());
+    while (clock.step());
+  }
+  assert.deepEqual([intake.waiting(other), other.checkpoint], [0, 40]);
+});
+
 test("an ended lane is told downstream; its waiting records go, its messages are returned", () => {
   const { emitted, chunks, intake, lane, offer } = open({ messages: 20 });
   const old = lane("a");
@@ -239,6 +281,19 @@ test("lanes that wait for the same credit get it in turn", () => {
     intake.credit.bytesInFlight,
     lanes.reduce((sum, each) => sum + each.bytesInFlight, 0),
   );
+});
+
+test("more lanes than credit share it: no more is in flight than may be", () => {
+  const { clock, chunks, intake, lane, offer } = open({ messages: 4, chunk: 2 });
+  const lanes = Array.from({ length: 9 }, (_, i) => lane(`lane ${i}`));
+  for (const each of lanes) offer(each, 3);
+  assert.equal(intake.credit.inFlight, 4);
+  for (let round = 0; round < 100 && intake.waitingCount > 0; round++) {
+    settleAll(chunks());
+    while (clock.step());
+    assert.ok(intake.credit.inFlight <= 4, `${intake.credit.inFlight} in flight`);
+  }
+  assert.equal(intake.waitingCount, 0, "and every lane gets its turn");
 });
 
 test("property: accepted = sum of outcomes + in flight, within the limits, whatever happens", () => {

@@ -1,5 +1,5 @@
 import { type Observable, Subject } from "rxjs";
-import type { Clock } from "../component/context.ts";
+import type { Clock, Time } from "../component/context.ts";
 import type { CreditOptions, Intake, LaneSettings } from "../component/source.ts";
 import { Chunk } from "../message/chunk.ts";
 import type { Control } from "../message/control.ts";
@@ -14,7 +14,12 @@ interface Backlog {
   /** Index in `queue[0]` of the next record. */
   from: number;
   count: number;
+  /** Nothing more is taken in. */
+  closed: boolean;
 }
+
+/** Between two looks at what is in flight while lanes are drained, ms. */
+const drainTick = 5;
 
 /**
  * Lets fetched records into the pipeline as credit permits: one chunk of each lane in turn, so that no lane
@@ -27,16 +32,27 @@ export class LaneIntake implements Intake {
   readonly #clock: Clock;
   readonly #stream = new Subject<Chunk | Control>();
   readonly #backlogs = new Map<Lane, Backlog>();
+  readonly #onDrain: () => void;
   #turn: Lane[] = [];
   #scheduled = false;
   #pumping = false;
   #stopped = false;
   #finished = false;
 
-  /** @param onQuiet see {@link Credit}. */
-  constructor(source: string, options: CreditOptions, clock: Clock, onQuiet: () => void) {
+  /**
+   * @param onQuiet see {@link Credit}.
+   * @param onDrain called again and again while lanes are drained: what windows hold is to be let go.
+   */
+  constructor(
+    source: string,
+    options: CreditOptions,
+    clock: Clock,
+    onQuiet: () => void,
+    onDrain: () => void = () => {},
+  ) {
     this.#source = source;
     this.#clock = clock;
+    this.#onDrain = onDrain;
     this.credit = new Credit(options, clock, () => this.#schedule(), onQuiet);
   }
 
@@ -57,7 +73,7 @@ export class LaneIntake implements Intake {
       ...(settings.start === undefined ? {} : { start: settings.start }),
       ...(settings.onProgress === undefined ? {} : { onProgress: settings.onProgress }),
     });
-    this.#backlogs.set(lane, { settings, queue: [], from: 0, count: 0 });
+    this.#backlogs.set(lane, { settings, queue: [], from: 0, count: 0, closed: false });
     this.credit.open(lane);
     this.#turn = [...this.#backlogs.keys()];
     return lane;
@@ -65,7 +81,7 @@ export class LaneIntake implements Intake {
 
   offer(lane: Lane, records: Records): void {
     const backlog = this.#backlogs.get(lane);
-    if (backlog === undefined || this.#stopped || records.length === 0) return;
+    if (backlog === undefined || backlog.closed || this.#stopped || records.length === 0) return;
     backlog.queue.push(records);
     backlog.count += records.length;
     this.#pump();
@@ -80,6 +96,21 @@ export class LaneIntake implements Intake {
     let count = 0;
     for (const backlog of this.#backlogs.values()) count += backlog.count;
     return count;
+  }
+
+  async drain(lanes: readonly Lane[], deadline: Time): Promise<boolean> {
+    for (const lane of lanes) {
+      const backlog = this.#backlogs.get(lane);
+      if (backlog === undefined) continue;
+      backlog.closed = true;
+      forget(backlog);
+    }
+    while (!this.#finished && lanes.some((lane) => lane.inFlight > 0)) {
+      if (this.#clock.now() >= deadline) return false;
+      this.#onDrain();
+      await new Promise<void>((resolve) => this.#clock.after(drainTick, resolve));
+    }
+    return true;
   }
 
   end(lane: Lane): void {
@@ -97,11 +128,7 @@ export class LaneIntake implements Intake {
 
   stop(): void {
     this.#stopped = true;
-    for (const backlog of this.#backlogs.values()) {
-      backlog.queue.length = 0;
-      backlog.from = 0;
-      backlog.count = 0;
-    }
+    for (const backlog of this.#backlogs.values()) forget(backlog);
   }
 
   complete(): void {
@@ -165,4 +192,10 @@ export class LaneIntake implements Intake {
     this.#stream.next(new Chunk(lane, lane, first, count, records, from));
     return true;
   }
+}
+
+function forget(backlog: Backlog): void {
+  backlog.queue.length = 0;
+  backlog.from = 0;
+  backlog.count = 0;
 }

@@ -27,10 +27,10 @@ export class Pipeline {
   readonly #plan: Plan;
   readonly #hooks: PipelineHooks;
   readonly #deadLetters: DeadLetters;
-  readonly #intakes: ReadonlyMap<string, LaneIntake>;
   readonly #targets: ReadonlyMap<string, SinkTarget>;
   readonly #windows = new Set<Window>();
   readonly #outputs = new Map<string, Subject<Flowing>[]>();
+  readonly #kept = new Map<string, () => number>();
   #busy = 0;
 
   constructor(
@@ -41,7 +41,6 @@ export class Pipeline {
     hooks: PipelineHooks,
   ) {
     this.#plan = plan;
-    this.#intakes = intakes;
     this.#targets = targets;
     this.#deadLetters = deadLetters;
     this.#hooks = hooks;
@@ -66,16 +65,18 @@ export class Pipeline {
     this.sinks = sinks;
   }
 
-  /** Author calls under way. */
-  get busy(): number {
-    return this.#busy;
-  }
-
   /** Messages rejected and not yet dead-lettered, and batches being written. */
   get underWay(): number {
     let count = this.#deadLetters.open + this.#busy;
     for (const { stage } of this.sinks) count += stage.writing;
     return count;
+  }
+
+  /** Nodes whose author code keeps messages to itself, and how many. */
+  get kept(): readonly { readonly node: string; readonly count: number }[] {
+    return [...this.#kept]
+      .map(([node, count]) => ({ node, count: count() }))
+      .filter(({ count }) => count > 0);
   }
 
   /** Opens the oldest window of all; false when there is none. */
@@ -187,6 +188,7 @@ export class Pipeline {
           this.#busy--;
         };
       },
+      keeps: (count) => this.#kept.set(node, count),
       fail: this.#hooks.fail,
     };
   }
@@ -199,11 +201,6 @@ export class Pipeline {
     if (user.kind !== "sink") return this.#destinationOf(user.name);
     const { session } = this.#targets.get(user.name)!;
     return (chunk, index) => session.destinationOf(chunk, index);
-  }
-
-  /** All sources' intakes, in the plan's order. */
-  get intakes(): readonly LaneIntake[] {
-    return [...this.#intakes.values()];
   }
 }
 

@@ -27,6 +27,8 @@ class HandSource {
   atEnd = true;
   next = 0;
   openError: Error | undefined;
+  /** Opening takes so long, whatever the signal says. */
+  opening: Promise<void> | undefined;
 
   readonly source: Source = {
     kind: "source",
@@ -39,6 +41,7 @@ class HandSource {
     credit: { messages: 100, bytes: 1e6, span: 400, chunk: 10 },
     open: async (context) => {
       if (this.openError !== undefined) throw this.openError;
+      await this.opening;
       this.context = context;
       this.lane = context.intake.open({
         origin: { target: "in", partition: 0 },
@@ -157,6 +160,8 @@ function operator(
 
 interface Setup {
   readonly middle?: readonly Operator<never, unknown>[];
+  /** Another source, which leads to the sinks directly. */
+  readonly other?: HandSource;
   readonly sinks?: number;
   readonly deadLetters?: boolean;
   readonly audit?: boolean;
@@ -165,6 +170,7 @@ interface Setup {
 
 function setup({
   middle = [],
+  other,
   sinks = 1,
   deadLetters = true,
   audit = false,
@@ -188,12 +194,14 @@ function setup({
     });
   });
   const last = nodes.at(-1)!.name;
+  if (other !== undefined)
+    nodes.push({ kind: "source", name: "other", location: undefined, inputs: [], source: other.source });
   for (const sink of to) {
     nodes.push({
       kind: "sink",
       name: sink.sink.name,
       location: undefined,
-      inputs: [{ node: last }],
+      inputs: [{ node: last }, ...(other === undefined ? [] : [{ node: "other" }])],
       sink: sink.sink,
       audit: audit ? events.sink : undefined,
     });
@@ -388,6 +396,66 @@ test("a drain waits for what is in flight, and one that cannot finish says what 
   assert.ok(from.stopped && from.closed);
 });
 
+/** A step of author code that lets nothing out. */
+const keeper = operator((context, item) => {
+  if (!(item instanceof Chunk)) return;
+  const { length } = item;
+  for (let i = 0; i < length; i++) item.takeOut(i);
+  context.keeps(() => length);
+});
+
+test("a drain that waits for author code names it, and says what to do", async () => {
+  const { context, from, begin, run } = setup({ middle: [keeper] });
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c");
+  await run(10);
+  const { error } = (await drive(context.clock, running.drain())) as unknown as { error: MillraceError };
+  assert.match(error.message, /3 messages still in flight were not acknowledged \(op-0 keeps 3\)/);
+  assert.match(error.remedy ?? "", /message\.drop\(\)/);
+});
+
+test("with all input read, author code that keeps messages is told of once", async () => {
+  const { context, from, begin, run } = setup({ middle: [keeper] });
+  const running = begin();
+  await running.started;
+  from.offer("a", "b");
+  running.untilIdle();
+  await run(3_000);
+  const warnings = () => context.logged.filter((line) => line.includes("do not come out"));
+  assert.deepEqual(warnings(), []);
+  await run(60_000);
+  assert.equal(warnings().length, 1);
+  assert.match(warnings()[0]!, /op-0 keeps 2/);
+  await drive(context.clock, running.drain());
+});
+
+test("rejections are logged once for each node and code, then once a minute, and never quoted", async () => {
+  const careless = operator((context, item, emit) => {
+    if (item instanceof Chunk) {
+      for (let i = 0; i < item.length; i++) {
+        const message = `cannot read ${item.payload(i)}`;
+        context.reject(item, i, { class: "application", code: "author-error", message });
+      }
+    } else emit(item);
+  });
+  const { context, from, begin, run } = setup({ middle: [careless] });
+  const running = begin();
+  await running.started;
+  const lines = () => context.logged.filter((line) => line.includes("own code fails"));
+  from.offer("secret-1", "secret-2", "secret-3");
+  await run(10);
+  assert.equal(lines().length, 1);
+  await run(60_000);
+  from.offer("secret-4");
+  await run(10);
+  assert.equal(lines().length, 2);
+  assert.match(lines()[1]!, /"node":"op-0".*"code":"author-error".*in\/0 position 3.*"sinceLast":3/);
+  assert.ok(!context.logged.some((line) => line.includes("secret")));
+  assert.equal(running.status().counters.author_errors_total, 4);
+  await drive(context.clock, running.drain());
+});
+
 test("a commit that fails in the drain ends the run as what it is, not as a drain that took too long", async () => {
   const { context, from, begin, run } = setup();
   const cause = new Error("EROFS: read-only file system");
@@ -404,7 +472,7 @@ test("a commit that fails in the drain ends the run as what it is, not as a drai
   await run(10);
   const result = await drive(context.clock, running.drain());
   assert.equal(result.how, "failed");
-  const error = (result as { error: Error }).error as MillraceError;
+  const { error } = result as unknown as { error: MillraceError };
   assert.deepEqual([error.code, error.message, error.cause], ["disk-failed", "no checkpoint", cause]);
   assert.deepEqual(
     running.status().lastErrors.map(({ node, message }) => [node, message]),
@@ -527,7 +595,9 @@ test("a queue's message is never a stub, since nobody keeps the original; and de
   from.offer("fetched");
   await run(10);
   assert.deepEqual(dead.written, ["fetched"]);
-  dead.refuse = () => ({ class: "business", code: "record-too-large", message: "too large" });
+  // A stub, whose value is left out, would be taken.
+  dead.refuse = (payload) =>
+    payload === "" ? undefined : { class: "business", code: "record-too-large", message: "too large" };
   from.offer("large");
   const result = await drive(context.clock, running.finished);
   assert.equal(result.how, "failed");
@@ -592,6 +662,33 @@ test("told to stop while it starts, a run is done, and what opens only then is c
   assert.deepEqual(running.status().lastErrors, []);
   assert.ok(to[1]!.closed, "the sink that opened late");
   assert.equal(from.context, undefined, "the source was never opened");
+});
+
+test("told to stop while one of its sources is opening, a run acknowledges what the others took in, and ends in time", async () => {
+  const other = new HandSource();
+  let opened!: () => void;
+  other.opening = new Promise((resolve) => {
+    opened = resolve;
+  });
+  const { context, from, to, begin, run } = setup({ other, drainTimeout: 1_000 });
+  const running = begin();
+  running.started.catch(() => {});
+  await run(10);
+  to[0]!.hold = true;
+  from.offer("a", "b");
+  await run(10);
+  const begun = context.clock.now();
+  const drained = running.drain();
+  from.offer("c");
+  await run(10);
+  to[0]!.release();
+  assert.deepEqual(await drive(context.clock, drained), { how: "done" });
+  assert.deepEqual([to[0]!.written, from.committed], [["a", "b"], 2]);
+  assert.ok(context.clock.now() - begun <= 1_100, `it took ${context.clock.now() - begun} ms`);
+  assert.equal(other.closed, false);
+  opened();
+  await run(10);
+  assert.ok(other.closed, "what opens late is closed then");
 });
 
 test("idle is at the end with nothing in flight, seen twice", async () => {

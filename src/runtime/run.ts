@@ -47,6 +47,9 @@ export function start(plan: Plan, options: RunOptions): Run {
 const drainTimeout = 30_000;
 /** How long closing may take once everything else is done or given up, ms. */
 const closeTimeout = 5_000;
+/** Author code that keeps messages for so long with all input read is told of, ms. */
+const keptTooLong = 5_000;
+const neverLeft = "a stage must emit every message it was given, or give it up with message.drop()";
 /** Between two looks at what is in flight while draining, ms. */
 const drainTick = 5;
 /** Without progress for so long a draining stream is completed early: author code may hold messages until then. */
@@ -110,7 +113,13 @@ class PlanRun implements Run {
       if (node.kind === "source") {
         this.#intakes.set(
           node.name,
-          new LaneIntake(node.name, node.source.credit, this.#options.clock, () => this.#checkStarved()),
+          new LaneIntake(
+            node.name,
+            node.source.credit,
+            this.#options.clock,
+            () => this.#checkStarved(),
+            () => this.#flush(),
+          ),
         );
       } else if (node.kind === "sink") {
         targets.set(node.name, {
@@ -183,6 +192,7 @@ class PlanRun implements Run {
   async untilIdle(): Promise<void> {
     await this.started;
     let seen = -1;
+    let keptSince: number | undefined;
     for (let wait = 10; this.#mode === "running"; wait = Math.min(200, wait * 1.5)) {
       await pause(this.#waiting(), wait);
       const before = this.#accepted();
@@ -194,6 +204,7 @@ class PlanRun implements Run {
         this.#flush();
         wait = 10;
         seen = -1;
+        keptSince = this.#tellKept(keptSince);
       } else if (this.#accepted() === before && seen === before) {
         return;
       } else {
@@ -261,16 +272,45 @@ class PlanRun implements Run {
   #drainTimedOut(): Promise<RunResult> {
     if (this.#mode === "failed") return this.finished;
     const left = this.#inFlight();
+    const kept = this.#kept();
     const unacknowledged =
       left === 0
         ? "all messages were done, and acknowledging them was not"
         : `${left} message${left === 1 ? "" : "s"} still in flight were not acknowledged`;
     return this.#close({
       how: "drain-timeout",
-      error: new MillraceError("drain-timeout", `the drain did not finish in time: ${unacknowledged}`, {
-        remedy: "they will be read again; look at the sinks' status, or give --drain more time",
-      }),
+      error: new MillraceError(
+        "drain-timeout",
+        `the drain did not finish in time: ${unacknowledged}${kept === undefined ? "" : ` (${kept})`}`,
+        {
+          remedy:
+            kept === undefined
+              ? "they will be read again; look at the sinks' status, or give --drain more time"
+              : neverLeft,
+        },
+      ),
     });
+  }
+
+  /** Warns once of author code that keeps messages though all input is read; returns since when it has. */
+  #tellKept(since: number | undefined): number | undefined {
+    const now = this.#options.clock.now();
+    const kept = this.#pipeline!.underWay > 0 ? undefined : this.#kept();
+    if (kept === undefined) return undefined;
+    if (since !== undefined && now - since >= keptTooLong) {
+      this.#options.logger.warn(
+        { topology: this.#plan.name, kept, remedy: neverLeft },
+        "all input is read, and messages do not come out of the topology's own code",
+      );
+      return Number.POSITIVE_INFINITY;
+    }
+    return since ?? now;
+  }
+
+  /** "stage-1 keeps 11": what author code has not let go of; undefined when there is nothing of the kind. */
+  #kept(): string | undefined {
+    const kept = this.#pipeline?.kept ?? [];
+    return kept.length === 0 ? undefined : kept.map(({ node, count }) => `${node} keeps ${count}`).join(", ");
   }
 
   async #close(result: RunResult): Promise<RunResult> {

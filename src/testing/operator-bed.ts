@@ -34,6 +34,8 @@ export class OperatorBed {
   held = 0;
   waiting = 0;
   busy = 0;
+  /** What the operator says its author's code keeps. */
+  kept: () => number = () => 0;
   completed = false;
   readonly #input = new Subject<Flowing>();
   readonly #lanes = new Map<string, { lane: Lane; next: number }>();
@@ -65,6 +67,9 @@ export class OperatorBed {
         return () => {
           this.busy--;
         };
+      },
+      keeps: (count) => {
+        this.kept = count;
       },
       fail: (error) => this.failures.push(error),
     };

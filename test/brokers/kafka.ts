@@ -42,6 +42,8 @@ export class Kafka {
     try {
       const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }));
       await admin.createTopics({
+        // One of several brokers may not know the topic yet, which ends kafkajs' own wait.
+        waitForLeaders: false,
         topics: [{ topic, numPartitions: partitions, replicationFactor: replication, configEntries }],
       });
       await until(`topic ${topic} has leaders`, async () => {
@@ -73,10 +75,17 @@ export interface KafkaOptions {
   readonly brokers?: 1 | 3;
   /** Server properties on top of ours. */
   readonly properties?: Readonly<Record<string, string>>;
-  /** One more listener, where this user must log in with SASL PLAIN: {@link KafkaCluster.saslBootstrap}. */
+  /**
+   * One more listener, {@link KafkaCluster.securedBootstrap}, where this user must log in, with SASL PLAIN or SCRAM.
+   */
   readonly sasl?: { readonly username: string; readonly password: string };
   /** One more listener on each broker, for clients that come through a proxy: {@link KafkaCluster.doors}. */
   readonly proxied?: boolean;
+  /**
+   * The listener for logins speaks TLS. PEM files: the broker's key and certificate together, and the authority that
+   * must have signed the clients' certificates, where they need one.
+   */
+  readonly tls?: { readonly keystore: string; readonly clients?: string };
 }
 
 /** A listener that is advertised at another port than its own: a proxy belongs between them. */
@@ -96,9 +105,9 @@ export class KafkaCluster extends Kafka {
     this.#nodes = nodes;
   }
 
-  /** Addresses of the listener that asks for a password; undefined without the option `sasl`. */
-  get saslBootstrap(): string | undefined {
-    const addresses = this.#nodes.flatMap((node) => node.saslAddress ?? []);
+  /** Addresses of the listener that asks for a password or speaks TLS; undefined without one. */
+  get securedBootstrap(): string | undefined {
+    const addresses = this.#nodes.flatMap((node) => node.securedAddress ?? []);
     return addresses.length === 0 ? undefined : addresses.join(",");
   }
 
@@ -181,14 +190,14 @@ export class KafkaCluster extends Kafka {
 
 interface Node {
   readonly address: string;
-  readonly saslAddress: string | undefined;
+  readonly securedAddress: string | undefined;
   readonly door: Door | undefined;
   readonly server: Server;
 }
 
 /** Starts a cluster in KRaft mode on free loopback ports. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
-  const { brokers = 1, properties = {}, sasl, proxied = false } = options;
+  const { brokers = 1, properties = {}, sasl, tls, proxied = false } = options;
   const jars = join(await kafkaJars(), "*");
   const home = new Home("kafka");
   try {
@@ -202,8 +211,10 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
         const file = join(home.path, `kafka-${id}.properties`);
         const data = join(home.path, `data-${id}`);
         const plain = settings({ id, port, controllerPort, voters, data, brokers });
-        const saslAddress = sasl === undefined ? undefined : `127.0.0.1:${await freePort()}`;
-        const secured = saslAddress === undefined ? plain : withSasl(plain, saslAddress, sasl!);
+        const extra = sasl !== undefined || tls !== undefined;
+        const securedAddress = extra ? `127.0.0.1:${await freePort()}` : undefined;
+        const secured =
+          securedAddress === undefined ? plain : withSecured(plain, securedAddress, { sasl, tls });
         const door = proxied ? { advertised: await freePort(), listens: await freePort() } : undefined;
         const all = { ...(door === undefined ? secured : withDoor(secured, door)), ...properties };
         writeFileSync(
@@ -220,6 +231,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
           `--cluster-id=${clusterId}`,
           "-c",
           file,
+          ...(sasl === undefined ? [] : scramUsers(sasl)),
         ];
         await run("java", [...quickJvm, ...format]);
         const server = new Server(home, {
@@ -228,7 +240,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
           args: [...serverJvm, "-cp", jars, "kafka.Kafka", file],
           env: process.env,
         });
-        return { address: `127.0.0.1:${port}`, saslAddress, door, server };
+        return { address: `127.0.0.1:${port}`, securedAddress, door, server };
       }),
     );
     const cluster = new KafkaCluster(home, nodes);
@@ -284,23 +296,49 @@ function settings({ id, port, controllerPort, voters, data, brokers }: NodeSetti
     "broker.heartbeat.interval.ms": "1000",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
+    // With the newer group protocol members cannot ask for times of their own: a killed one is missed after 6 s.
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.heartbeat.interval.ms": "1000",
+    "group.consumer.min.heartbeat.interval.ms": "500",
   };
 }
 
-/** The same with a listener more, on which one user may log in. */
-function withSasl(
+/** The same with a listener more, on which one user may log in, or which speaks TLS, or both. */
+function withSecured(
   plain: Record<string, string>,
   address: string,
-  { username, password }: { readonly username: string; readonly password: string },
+  { sasl, tls }: { readonly sasl: KafkaOptions["sasl"]; readonly tls: KafkaOptions["tls"] },
 ): Record<string, string> {
-  const login = "org.apache.kafka.common.security.plain.PlainLoginModule";
+  const protocol = [...(sasl ? ["SASL"] : []), ...(tls ? ["SSL"] : sasl ? ["PLAINTEXT"] : [])].join("_");
+  const listener = "listener.name.secured";
+  const login = "org.apache.kafka.common.security";
   return {
     ...plain,
-    listeners: `${plain.listeners},SASL://${address}`,
-    "advertised.listeners": `${plain["advertised.listeners"]},SASL://${address}`,
-    "listener.security.protocol.map": `${plain["listener.security.protocol.map"]},SASL:SASL_PLAINTEXT`,
-    "sasl.enabled.mechanisms": "PLAIN",
-    "listener.name.sasl.plain.sasl.jaas.config": `${login} required user_${username}="${password}";`,
+    listeners: `${plain.listeners},SECURED://${address}`,
+    "advertised.listeners": `${plain["advertised.listeners"]},SECURED://${address}`,
+    "listener.security.protocol.map": `${plain["listener.security.protocol.map"]},SECURED:${protocol}`,
+    ...(sasl === undefined
+      ? {}
+      : {
+          "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+          [`${listener}.plain.sasl.jaas.config`]: `${login}.plain.PlainLoginModule required user_${sasl.username}="${sasl.password}";`,
+          [`${listener}.scram-sha-256.sasl.jaas.config`]: `${login}.scram.ScramLoginModule required;`,
+          [`${listener}.scram-sha-512.sasl.jaas.config`]: `${login}.scram.ScramLoginModule required;`,
+        }),
+    ...(tls === undefined
+      ? {}
+      : {
+          [`${listener}.ssl.keystore.type`]: "PEM",
+          [`${listener}.ssl.keystore.location`]: tls.keystore,
+          ...(tls.clients === undefined
+            ? {}
+            : {
+                [`${listener}.ssl.client.auth`]: "required",
+                [`${listener}.ssl.truststore.type`]: "PEM",
+                [`${listener}.ssl.truststore.location`]: tls.clients,
+              }),
+        }),
   };
 }
 
@@ -312,6 +350,14 @@ function withDoor(plain: Record<string, string>, { advertised, listens }: Door):
     "advertised.listeners": `${plain["advertised.listeners"]},PROXIED://127.0.0.1:${advertised}`,
     "listener.security.protocol.map": `${plain["listener.security.protocol.map"]},PROXIED:PLAINTEXT`,
   };
+}
+
+/** SCRAM's users are kept in the cluster's own metadata, which begins with them. */
+function scramUsers({ username, password }: NonNullable<KafkaOptions["sasl"]>): string[] {
+  return ["SCRAM-SHA-256", "SCRAM-SHA-512"].flatMap((mechanism) => [
+    "--add-scram",
+    `${mechanism}=[name=${username},password=${password}]`,
+  ]);
 }
 
 function startNode({ server }: Node): Promise<void> {

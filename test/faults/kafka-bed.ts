@@ -26,7 +26,7 @@ const sampleEvery = 300;
 const topologyText = `import { batch, decode, dedup, env, kafka, key, topology } from "millrace";
 const cluster = kafka({ brokers: env("KAFKA_BROKERS"), requestTimeout: "4s", connectTimeout: "2s" });
 export default topology("counters", (t) => {
-  t.from(cluster.source({ topics: ["in"], group: "${group}", credit: 500, chunk: 100, commitInterval: "500ms",
+  t.from(cluster.source({ topics: ["in"], group: "${group}", credit: 500, chunk: 100, commitInterval: "100ms",
       sessionTimeout: "3s", heartbeatInterval: "500ms", rebalanceTimeout: "10s", maxWait: "100ms" }))
     .pipe(
       decode("json"),
@@ -60,7 +60,7 @@ export class KafkaBed implements Bed {
   readonly atWork = "partitions assigned";
   readonly beginnings = /"partitions assigned"|sink is in trouble/g;
   readonly credit = 500;
-  readonly commitInterval = 500;
+  readonly commitInterval = 100;
   readonly keepsOrderAmongMembers = true;
   readonly earlyAcks = new Set<string>();
   readonly regressions: string[] = [];

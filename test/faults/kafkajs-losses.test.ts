@@ -74,7 +74,7 @@ async function throughSink(
     `import { decode, env, kafka, topology } from "millrace";
 const cluster = kafka({ brokers: env("KAFKA_BROKERS") });
 export default topology("${name}", (t) => {
-  t.from(cluster.source({ topics: ["${name}.in"], group: "${name}", credit: 300, chunk: 50 }))
+  t.from(cluster.source({ topics: ["${name}.in"], group: "${name}", credit: 1000, maxWait: "50ms" }))
     .pipe(decode("json"))
     .to(cluster.sink({ topic: "${name}.out", maxBackoff: "200ms" }));
   t.deadLetters(cluster.sink({ topic: "${name}.out" }));
@@ -135,7 +135,7 @@ test("acknowledged messages that kafkajs loses are not lost by our sink", {
   });
 
   await t.test("lost replies, our sink: nothing is lost", async (t) => {
-    const { times, missing, twice } = await throughSink(t, kafka, proxied, 30_000, () =>
+    const { times, missing, twice } = await throughSink(t, kafka, proxied, 20_000, () =>
       keep(
         100,
         () =>
@@ -161,11 +161,11 @@ test("acknowledged messages that kafkajs loses are not lost by our sink", {
       retry: { retries: 50, initialRetryTime: 50, maxRetryTime: 500 },
     });
     await producer.connect();
-    const mover = keep(250, () => moveLeaders(admin, topic, random));
+    const mover = keep(500, () => moveLeaders(admin, topic, random));
     const acked = new Set<string>();
     let uncovered = 0;
     const end = performance.now() + 20_000;
-    for (let turn = 0; performance.now() < end && uncovered < 3; turn++) {
+    for (let turn = 0; performance.now() < end && uncovered < 10; turn++) {
       const messages = Array.from({ length: partitions * 5 }, (_, i) => ({
         partition: i % partitions,
         value: `${turn}-${i}`,
@@ -183,6 +183,7 @@ test("acknowledged messages that kafkajs loses are not lost by our sink", {
         ? `kafkajs: ${acked.size} acknowledged without an error, ${lost.length} of them lost in ${moves} moves`
         : `kafkajs was lucky: ${acked.size} acknowledged and stored in ${moves} moves`,
     );
+    t.diagnostic(`kafkajs: ${uncovered} answers did not name every partition that was sent`);
   });
 
   await t.test("leaders moved, our sink: nothing is lost", async (t) => {

@@ -20,7 +20,16 @@ export interface OrdealOptions {
   readonly log: (text: string) => void;
 }
 
+const mostStuck = 3;
+
 class Stuck extends Error {}
+
+function nameOf(step: Step): string {
+  if (step.fault === "trouble") return step.name;
+  if (step.fault === "cut") return `cut ${step.side}`;
+  if (step.fault === "restart") return `${step.how} of a broker`;
+  return step.fault;
+}
 
 /**
  * Runs a topology as a process and does to it and to its brokers what the schedule says, each fault at a moment
@@ -39,6 +48,8 @@ export class Ordeal {
   #memory = 0;
   #recovery = 0;
   #beginnings = 0;
+  /** The frame that the current fault strikes. */
+  #where = "";
   #blows = 0;
   /** Most messages delivered within one commit interval: so many more may be repeated after a crash. */
   #rush = 0;
@@ -59,13 +70,16 @@ export class Ordeal {
       await this.#start();
       this.#base = await this.#runner.memory();
       for (const [index, step] of this.#options.steps.entries()) {
-        await this.#suffer(step, index);
-        if (index % 10 === 9) await this.#drain();
+        try {
+          await this.#suffer(step, index);
+          if (index % 10 === 9) await this.#drain();
+        } catch (error) {
+          await this.#goOnFrom(error, step);
+          // What is lost is missed after every fault from then on.
+          if (this.#found.get("stuck")!.length === mostStuck) break;
+        }
       }
       await this.#finish();
-    } catch (error) {
-      if (!(error instanceof Stuck)) throw error;
-      this.#find("stuck", `${error.message}\n${this.#runner.stderr.slice(-3_000)}`);
     } finally {
       watch.abort();
       process.removeListener("exit", abandon);
@@ -74,10 +88,26 @@ export class Ordeal {
     return this.#judge();
   }
 
+  /** A topology that is stuck is told of, and another runner takes its place: what it leaves may not be lost. */
+  async #goOnFrom(error: unknown, step: Step): Promise<void> {
+    if (!(error instanceof Stuck)) throw error;
+    const runner = this.#runner;
+    this.#find(
+      "stuck",
+      `after ${nameOf(step)} ${this.#where}: ${error.message}\n${runner.stderr.slice(-3_000)}`,
+    );
+    this.#options.log(`STUCK after ${nameOf(step)} ${this.#where}: ${error.message}`);
+    this.#bed.faults.disarm();
+    await runner.kill();
+    this.#forget(runner);
+    await this.#start();
+  }
+
   async #suffer(step: Step, index: number): Promise<void> {
-    const name = "name" in step ? step.name : step.fault;
+    const name = nameOf(step);
     const { log, messages, steps } = this.#options;
     const began = performance.now();
+    this.#where = "";
     if (this.#runner.over) {
       this.#find("died", this.#runner.stderr.slice(-2_000));
       await this.#start();
@@ -94,7 +124,10 @@ export class Ordeal {
     const recovery = performance.now() - ended;
     this.#recovery = Math.max(this.#recovery, recovery);
     const seconds = ((performance.now() - began) / second).toFixed(1);
-    log(`${index + 1}/${steps.length} ${name}: ${seconds} s, recovered in ${Math.round(recovery)} ms`);
+    const where = this.#where === "" ? "" : ` (${this.#where})`;
+    log(
+      `${index + 1}/${steps.length} ${name}${where}: ${seconds} s, recovered in ${Math.round(recovery)} ms`,
+    );
   }
 
   /** Returns when the fault's end was. */
@@ -185,6 +218,7 @@ export class Ordeal {
   ): Promise<number> {
     this.#count(name);
     const nth = 1 + Math.floor(this.#random.next() * 3);
+    this.#where = `${where.direction} ${where.kind}`;
     const struck = this.#bed.faults.inject({ ...where, nth, action });
     // There may be no such frame before there is something to do.
     const feeding = this.#keepFeeding();

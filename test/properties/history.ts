@@ -183,6 +183,22 @@ export class History {
     }
   }
 
+  /** By sink and path: how many writes there are beyond what the topology makes of what was fed. */
+  excess(): ReadonlyMap<string, number> {
+    const beyond = new Map<string, number>();
+    for (const [at, times] of this.#stored) {
+      const [place, id] = [at.slice(0, at.lastIndexOf(" ")), at.slice(at.lastIndexOf(" ") + 1)];
+      const most = this.#copies.get(id)!.reduce((sum, { expected }) => sum + expected.times, 0);
+      if (times > most) beyond.set(place, (beyond.get(place) ?? 0) + times - most);
+    }
+    return beyond;
+  }
+
+  /** Most writes that one message makes at one place. */
+  get mostTimes(): number {
+    return Math.max(1, ...[...this.fed.values()].map(({ expected }) => expected.times));
+  }
+
   /** No copy of a message arrives more often than its topology makes of it. */
   checkRepeats(): void {
     for (const [at, times] of this.#stored) {

@@ -19,6 +19,7 @@ import { RunEmbeddedBrokers } from "../../src/runner/embedded-brokers.ts";
 import { type Run, start } from "../../src/runtime/run.ts";
 import { settlePromises } from "../../src/testing/clock.ts";
 import { testContext } from "../../src/testing/context.ts";
+import { propertyRuns } from "../../src/testing/property-runs.ts";
 import type { Plan } from "../../src/topology/plan.ts";
 
 const prefetch = 40;
@@ -264,16 +265,15 @@ async function relay(mayRefuse: boolean, steps: readonly Step[]): Promise<void> 
   assert.equal(world.context.clock.pending, 0, "no timer is left");
 }
 
-const numRuns = Number(process.env.MILLRACE_PROPERTY_RUNS ?? 300);
 const schedule = { minLength: 1, maxLength: 60, size: "max" } as const;
 
 test("a relay between two queues keeps its promises under any schedule of faults", async () => {
-  await fc.assert(fc.asyncProperty(fc.boolean(), fc.array(step, schedule), relay), { numRuns });
+  await fc.assert(fc.asyncProperty(fc.boolean(), fc.array(step, schedule), relay), propertyRuns());
 });
 
 /** Those after which nothing may be repeated and order holds. */
 const calm = step.filter(({ kind }) => !["cut", "away", "withhold", "confirm", "kill"].includes(kind));
 
 test("stopped and started again, under alarms and with a full output, it repeats nothing", async () => {
-  await fc.assert(fc.asyncProperty(fc.boolean(), fc.array(calm, schedule), relay), { numRuns });
+  await fc.assert(fc.asyncProperty(fc.boolean(), fc.array(calm, schedule), relay), propertyRuns());
 });

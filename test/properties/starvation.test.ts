@@ -14,6 +14,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { RunStatus } from "../../src/runtime/status.ts";
 import { settlePromises } from "../../src/testing/clock.ts";
+import { propertyRuns } from "../../src/testing/property-runs.ts";
 import { type Flow, type Graph, graphOf } from "./graph.ts";
 import { World } from "./world.ts";
 
@@ -97,8 +98,6 @@ const feeds = fc.array(
   { minLength: 1, maxLength: 12 },
 );
 
-const numRuns = Number(process.env.MILLRACE_PROPERTY_RUNS ?? 300);
-
 test("with less credit than its windows want, no topology comes to a stand, and none opens a window without need", async () => {
   await fc.assert(
     fc.asyncProperty(starving, fc.nat(), feeds, fc.nat(3), async (graph, seed, given, stalled) => {
@@ -145,6 +144,6 @@ test("with less credit than its windows want, no topology comes to a stand, and 
       );
       await world.finish();
     }),
-    { numRuns },
+    propertyRuns(),
   );
 });

@@ -163,6 +163,8 @@ export type DriverErrorCode =
   | "too-large"
   /** The broker refuses the batch for its content: a corrupt or invalid record, an invalid timestamp. */
   | "invalid"
+  /** The broker refuses what was asked for, and always will: a topic's name or settings. */
+  | "refused"
   /** The client does not support what the broker or the data needs: an unknown codec, an old version. */
   | "unsupported";
 

@@ -29,6 +29,15 @@ export function startError(error: unknown, address: string): MillraceError | und
           cause: error,
         },
       );
+    case "refused":
+      return new MillraceError(
+        "option-invalid",
+        `the Kafka cluster at ${address} refuses: ${error.message}`,
+        {
+          remedy: "change the topic's name, partitions or replicationFactor, or create it by other means",
+          cause: error,
+        },
+      );
     case "unsupported":
       return new MillraceError("option-invalid", `the Kafka cluster at ${address}: ${error.message}`, {
         remedy: "use a broker or a driver that supports it",

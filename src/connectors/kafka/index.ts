@@ -5,9 +5,11 @@ import { type OptionProblem, optionProblems } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
 import { messageOf } from "../../errors.ts";
+import { addressProblems } from "./addresses.ts";
 import type { KafkaClient, KafkaDriver, NewTopic } from "./driver.ts";
 import { EmbeddedKafka, embeddedDriver } from "./drivers/embedded/index.ts";
 import { kafkaJsDriver } from "./drivers/kafkajs/driver.ts";
+import { wireDriver } from "./drivers/wire/driver.ts";
 import { startError } from "./errors.ts";
 import {
   groupTimes,
@@ -23,6 +25,7 @@ import {
 } from "./options.ts";
 import { openKafkaSink } from "./sink.ts";
 import { openKafkaSource } from "./source.ts";
+import { topicNameProblems } from "./topic-name.ts";
 
 export type { KafkaOptions, KafkaSinkOptions, KafkaSourceOptions } from "./options.ts";
 
@@ -48,6 +51,7 @@ class KafkaCluster implements KafkaConnection {
   readonly connector = "kafka";
   readonly address: string;
   readonly #embeddedAlways: boolean;
+  readonly #driver: KafkaDriver;
   #own: EmbeddedKafka | undefined;
   readonly location: Location | undefined;
   readonly problems: readonly OptionProblem[];
@@ -57,17 +61,22 @@ class KafkaCluster implements KafkaConnection {
   // JavaScript may leave options out; the schema then says what is missing.
   constructor(options: KafkaOptions = {} as KafkaOptions) {
     this.#embeddedAlways = options.driver === "embedded";
+    this.#driver = options.driver === "wire" ? wireDriver : kafkaJsDriver;
     const problems = optionProblems("kafka", kafkaSchema, options);
     this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
     this.address = this.#settings?.brokers.join(",") ?? "";
-    if (this.#settings !== undefined) problems.push(...saslProblems(this.#settings));
+    if (this.#settings !== undefined) {
+      problems.push(...addressProblems(this.#settings.brokers), ...saslProblems(this.#settings));
+    }
     this.problems = problems;
     this.location = callerLocation();
   }
 
   source(options: KafkaSourceOptions = {} as KafkaSourceOptions): Source {
     const problems = optionProblems("kafka source", kafkaSourceSchema, options);
-    if (problems.length === 0) problems.push(...groupTimeProblems(options));
+    if (problems.length === 0) {
+      problems.push(...topicNameProblems("kafka source", options.topics), ...groupTimeProblems(options));
+    }
     const targets = Array.isArray(options.topics) ? options.topics : [];
     return {
       kind: "source",
@@ -85,12 +94,16 @@ class KafkaCluster implements KafkaConnection {
       targetKind: "topic",
       credit: kafkaCredit(options),
       location: callerLocation(),
-      open: (context) => openKafkaSource(context, this.#client(context), this.address, options),
+      open: (context) => {
+        const { holdsRebalance } = this.#driverFor(context);
+        return openKafkaSource(context, this.#client(context), this.address, options, holdsRebalance);
+      },
     };
   }
 
   sink(options: KafkaSinkOptions = {} as KafkaSinkOptions): Sink {
     const problems = optionProblems("kafka sink", kafkaSinkSchema, options);
+    if (problems.length === 0) problems.push(...topicNameProblems("kafka sink", [options.topic]));
     if (options.partitions !== undefined || options.replicationFactor !== undefined) {
       this.#declared.set(options.topic, {
         topic: options.topic,
@@ -172,7 +185,7 @@ class KafkaCluster implements KafkaConnection {
   #driverFor(context: Context | undefined): KafkaDriver {
     const cluster = context === undefined ? undefined : this.embedded(context);
     if (cluster !== undefined) return embeddedDriver(cluster);
-    return kafkaJsDriver;
+    return this.#driver;
   }
 }
 

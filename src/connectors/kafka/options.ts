@@ -10,12 +10,15 @@ import type { CreditOptions } from "../../component/source.ts";
 
 /** How to reach a cluster. */
 export interface KafkaOptions {
-  /** Addresses to begin with, comma-separated or as a list: "127.0.0.1:9092". */
+  /** Addresses to begin with, comma-separated or as a list: "127.0.0.1:9092", "[::1]:9092". */
   readonly brokers: string | readonly string[];
   /** How this client names itself to the brokers. Default "millrace". */
   readonly clientId?: string;
-  /** The client library underneath. Default "kafkajs". `--embedded` overrides it. */
-  readonly driver?: "kafkajs" | "embedded";
+  /**
+   * What is underneath. "wire" speaks Kafka's protocol itself: faster, and a rebalance waits until what is given up
+   * has been written; it needs Kafka 3.2 or newer. Default "kafkajs". `--embedded` overrides it.
+   */
+  readonly driver?: "kafkajs" | "wire" | "embedded";
   /** TLS. Default off. `true` trusts the system's authorities. */
   readonly tls?: boolean | KafkaTls;
   /** Authentication. PLAIN without TLS is refused except on loopback. */
@@ -59,7 +62,10 @@ export interface KafkaSourceOptions {
   readonly chunk?: number;
   /** How often offsets are committed. Default "1s": a crash replays up to that much more. */
   readonly commitInterval?: Duration;
-  /** How long the group waits for a member that went silent. Default "30s". */
+  /**
+   * How long the group waits for a member that went silent. Default "30s". With driver "wire" on Kafka 4 the brokers
+   * decide (`group.consumer.session.timeout.ms`, 45 s unless set).
+   */
   readonly sessionTimeout?: Duration;
   /** How long the group waits for members to rejoin. Default "60s". */
   readonly rebalanceTimeout?: Duration;
@@ -109,7 +115,7 @@ export const kafkaSchema: OptionsSchema = {
   properties: {
     brokers: { anyOf: [name, { type: "array", minItems: 1, items: name }] },
     clientId: name,
-    driver: { enum: ["kafkajs", "embedded"] },
+    driver: { enum: ["kafkajs", "wire", "embedded"] },
     tls: {
       anyOf: [
         { type: "boolean" },

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Refusal } from "../../component/sink.ts";
 import { MillraceError } from "../../errors.ts";
 import { Batch, type Destination } from "../../message/batch.ts";
 import { Chunk } from "../../message/chunk.ts";
@@ -289,6 +290,126 @@ test("an invalid record is found by halving, and its neighbours get through in o
     client.stored.map((entry) => entry.split(":")[1]),
     ["a", "c", "d"],
   );
+});
+
+test("a topic that finds everything invalid is sick, and no message of it is to blame: all of it waits, in order", async () => {
+  const client = new ScriptedClient();
+  let sick = true;
+  client.answer = (batches) =>
+    batches.map((batch) => (sick ? client.refuse(batch, "invalid") : client.store(batch)));
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  const writes = [
+    session.write(batchTo(destinations[0]!, "1", "2", "3", "4")),
+    session.write(batchTo(destinations[0]!, "5")),
+    session.write(batchTo(destinations[1]!, "a", "b")),
+  ];
+  let done = 0;
+  for (const write of writes) write.then(() => done++);
+  await context.clock.run(300_000);
+  assert.deepEqual([settled.length, done], [0, 0]);
+  assert.deepEqual([session.status().ready, session.status().reason?.includes("invalid")], [false, true]);
+  assert.ok(client.requests.length < 1_500, `${client.requests.length} requests in five minutes`);
+  sick = false;
+  await context.clock.run(60_000);
+  assert.deepEqual(await Promise.all(writes), [[], [], []]);
+  for (const [destination, payloads] of [
+    [0, "12345"],
+    [1, "ab"],
+  ] as const) {
+    const { partition } = destinations[destination] as Destination & TopicPartition;
+    const stored = client.stored.filter((entry) => entry.startsWith(`${partition}:`));
+    assert.deepEqual(
+      stored.map((entry) => entry.slice(2)),
+      [...payloads],
+    );
+  }
+  assert.deepEqual(session.status().ready, true);
+});
+
+test("of invalid records between good ones of a partition only they are refused, in whatever batch they are", async () => {
+  const client = new ScriptedClient();
+  client.answer = (batches) =>
+    batches.map((batch) =>
+      batch.payloads.some((payload) => payload.startsWith("bad"))
+        ? client.refuse(batch, "invalid")
+        : client.store(batch),
+    );
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  const writes = [
+    session.write(batchTo(destinations[0]!, "bad-1")),
+    session.write(batchTo(destinations[0]!, "bad-2", "a", "b", "bad-3")),
+    session.write(batchTo(destinations[0]!, "c")),
+  ];
+  await context.clock.run(60_000);
+  const refusals = await Promise.all(writes);
+  assert.deepEqual(
+    refusals.map((list) => list.map(({ entry, failure }) => [entry, failure.code, failure.class])),
+    [
+      [[0, "record-refused", "business"]],
+      [
+        [0, "record-refused", "business"],
+        [3, "record-refused", "business"],
+      ],
+      [],
+    ],
+  );
+  assert.match(refusals[0]![0]!.failure.message, /takes others: invalid/);
+  assert.deepEqual(settled, ["a", "b", "c"]);
+  assert.equal(session.status().ready, true);
+});
+
+test("an invalid record that is alone in its partition is to blame once the topic takes others elsewhere", async () => {
+  const client = new ScriptedClient();
+  client.answer = (batches) =>
+    batches.map((batch) =>
+      batch.payloads.includes("bad") ? client.refuse(batch, "invalid") : client.store(batch),
+    );
+  const { context, session, batchTo, destinations } = await open(client);
+  let refusals: readonly Refusal[] | undefined;
+  session.write(batchTo(destinations[0]!, "bad")).then((list) => {
+    refusals = list;
+  });
+  await context.clock.run(60_000);
+  assert.deepEqual([refusals, session.status().ready], [undefined, false], "nothing shows whose fault it is");
+  session.write(batchTo(destinations[1]!, "good"));
+  await context.clock.run(60_000);
+  assert.deepEqual(
+    refusals?.map(({ failure }) => failure.code),
+    ["record-refused"],
+  );
+});
+
+test("a batch refused for its size is written in the end, though the limit could not be read at first", async () => {
+  const client = new ScriptedClient();
+  client.exact = false;
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  const limit = 20_000;
+  client.answer = (batches) =>
+    batches.map((batch) => (batch.size > limit ? client.refuse(batch, "too-large") : client.store(batch)));
+  client.describeError = new DriverError("retry", "connection lost");
+  const write = session.write(batchTo(destinations[0]!, "a".repeat(15_000), "b".repeat(15_000)));
+  await context.clock.run(1_000);
+  assert.match(session.status().reason ?? "", /too-large/);
+  assert.deepEqual(settled, []);
+  client.describeError = undefined;
+  client.limit = limit;
+  await context.clock.run(60_000);
+  assert.deepEqual(await write, []);
+  assert.deepEqual(
+    settled.map((payload) => payload[0]),
+    ["a", "b"],
+  );
+});
+
+test("a sink that is closed leaves nothing on the clock", async () => {
+  const client = new ScriptedClient();
+  client.answer = (batches) => batches.map((batch) => client.refuse(batch, "retry"));
+  const { context, session, batchTo, destinations } = await open(client);
+  for (const destination of destinations) session.write(batchTo(destination, "a"));
+  await context.clock.run(60_000);
+  assert.ok(context.clock.pending > 0, "it is going to try again");
+  await session.close(context.clock.now());
+  assert.equal(context.clock.pending, 0);
 });
 
 test("other partitions go on while one is failing", async () => {

@@ -85,7 +85,7 @@ async function open(
   const client = new ScriptedClient();
   const bed = new SourceBed(context, { messages: 100, bytes: 1e6, span: 400, chunk: 10, ...credit });
   const given = { topics: ["in"], group: "g", commitInterval: 1_000, ...options };
-  const session = await openKafkaSource(bed.context, client, "here:9092", given);
+  const session = await openKafkaSource(bed.context, client, "here:9092", given, false);
   const run = (ms: number) => context.clock.run(ms);
   client.listener.assigned(assigned, assigned);
   await run(0);

@@ -5,7 +5,13 @@ import type { SourceContext, SourceSession, SourceStatus } from "../../component
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
 import type { Records } from "../../message/records.ts";
-import { DriverError, type KafkaClient, type Subscription, type TopicPartition } from "./driver.ts";
+import {
+  DriverError,
+  type DriverErrorCode,
+  type KafkaClient,
+  type Subscription,
+  type TopicPartition,
+} from "./driver.ts";
 import { missingTopic, RecentErrors, startError } from "./errors.ts";
 import { groupTimes, type KafkaSourceOptions } from "./options.ts";
 
@@ -23,6 +29,8 @@ interface Owned extends TopicPartition {
   /** The highest checkpoint that the broker has taken. */
   committed: number;
   paused: boolean;
+  /** Being given up: what still arrives is not taken in, and so is not seen. */
+  leaving: boolean;
 }
 
 /** A checkpoint to commit. */
@@ -43,8 +51,9 @@ export async function openKafkaSource(
   client: KafkaClient,
   address: string,
   options: KafkaSourceOptions,
+  holdsRebalance: boolean,
 ): Promise<SourceSession> {
-  const session = new KafkaSourceSession(context, client, options);
+  const session = new KafkaSourceSession(context, client, options, holdsRebalance);
   const backoff = new Backoff(context, { initial: 200, max: 5_000 });
   for (let refusals = 0; ; ) {
     try {
@@ -79,6 +88,7 @@ class KafkaSourceSession implements SourceSession {
   readonly #client: KafkaClient;
   readonly #options: KafkaSourceOptions;
   readonly #commitInterval: number;
+  readonly #holdsRebalance: boolean;
   readonly #owned = new Map<string, Owned>();
   readonly #errors = new RecentErrors();
   #subscription: Subscription | undefined;
@@ -89,11 +99,19 @@ class KafkaSourceSession implements SourceSession {
   #trouble: string | undefined = joining;
   #timer: Timer | undefined;
   #committing: Promise<void> | undefined;
+  /** Why the last commit failed. */
+  #commitFailure: DriverErrorCode | undefined;
 
-  constructor(context: SourceContext, client: KafkaClient, options: KafkaSourceOptions) {
+  constructor(
+    context: SourceContext,
+    client: KafkaClient,
+    options: KafkaSourceOptions,
+    holdsRebalance: boolean,
+  ) {
     this.#context = context;
     this.#client = client;
     this.#options = options;
+    this.#holdsRebalance = holdsRebalance;
     this.#commitInterval = milliseconds(options.commitInterval, 1_000);
   }
 
@@ -195,6 +213,7 @@ class KafkaSourceSession implements SourceSession {
       { node: this.#context.node, partitions: partitions.map(keyOf).join(" ") },
       "partitions revoked",
     );
+    if (this.#holdsRebalance) await this.#letGo(partitions);
     // What is settled by now is committed under the epoch that is ending, without waiting for a commit that may be
     // out; the broker fences it if it comes late.
     const commit = this.#send(this.#moved());
@@ -207,6 +226,23 @@ class KafkaSourceSession implements SourceSession {
     if (!(await commit)) this.#armCommit();
   }
 
+  /** Finishes and commits what is in flight of these, for most of the time that the group waits. */
+  async #letGo(partitions: readonly TopicPartition[]): Promise<void> {
+    const rebalanceTimeout = milliseconds(this.#options.rebalanceTimeout, 60_000);
+    const deadline = this.#context.clock.now() + Math.max(rebalanceTimeout / 3, rebalanceTimeout - 10_000);
+    const leaving = partitions.flatMap((partition) => this.#owned.get(keyOf(partition)) ?? []);
+    for (const owned of leaving) owned.leaving = true;
+    const lanes = leaving.map(({ lane }) => lane);
+    await this.#context.intake.drain(lanes, deadline);
+    const backoff = new Backoff(this.#context, { initial: 50, max: 1_000 });
+    while (lanes.some((lane) => !lane.ended) && !(await this.#commitOnce())) {
+      // The topic was deleted: there is nothing left to commit to, and another may take its name at any time.
+      if (this.#commitFailure === "unknown-topic") return;
+      await backoff.wait().catch(() => {});
+      if (this.#context.signal.aborted || this.#context.clock.now() >= deadline) return;
+    }
+  }
+
   #end(owned: Owned): void {
     this.#owned.delete(keyOf(owned));
     this.#context.intake.end(owned.lane);
@@ -214,7 +250,7 @@ class KafkaSourceSession implements SourceSession {
 
   #deliver(partition: TopicPartition, records: Records, next: number): void {
     const owned = this.#owned.get(keyOf(partition));
-    if (owned === undefined || this.#stopped) return;
+    if (owned === undefined || owned.leaving || this.#stopped) return;
     owned.next = next;
     this.#context.intake.offer(owned.lane, records);
     // Whoever got a chunk of it may have stopped the intake, which dropped the rest.
@@ -228,7 +264,7 @@ class KafkaSourceSession implements SourceSession {
 
   #pass(partition: TopicPartition, next: number): void {
     const owned = this.#owned.get(keyOf(partition));
-    if (owned === undefined || next <= owned.next || this.#stopped) return;
+    if (owned === undefined || owned.leaving || next <= owned.next || this.#stopped) return;
     owned.next = next;
     if (this.#context.intake.waiting(owned.lane) === 0) owned.lane.skipTo(next);
   }
@@ -237,7 +273,7 @@ class KafkaSourceSession implements SourceSession {
     const owned = this.#owned.get(
       keyOf({ topic: lane.origin.target, partition: lane.origin.partition ?? 0 }),
     );
-    if (owned?.lane !== lane) return;
+    if (owned?.lane !== lane || owned.leaving) return;
     lane.skipTo(owned.next);
     if (!owned.paused) return;
     owned.paused = false;
@@ -307,6 +343,7 @@ class KafkaSourceSession implements SourceSession {
       )
       .then(
         () => {
+          this.#commitFailure = undefined;
           for (const { owned, checkpoint } of moved) {
             owned.committed = Math.max(owned.committed, checkpoint);
           }
@@ -314,7 +351,8 @@ class KafkaSourceSession implements SourceSession {
         (error) => {
           // A fenced commit belongs to an epoch that is over: what was given up comes again, and is not repeated
           // here. What is still owned is tried again, under the epoch of then.
-          const fenced = error instanceof DriverError && error.code === "fenced";
+          this.#commitFailure = error instanceof DriverError ? error.code : "retry";
+          const fenced = this.#commitFailure === "fenced";
           failed = !fenced || moved.some(({ owned }) => this.#owned.get(keyOf(owned)) === owned);
           this.#errors.add(`commit: ${messageOf(error)}`, this.#context.clock.wall());
           this.#context.meter.count("commit_failures_total");
@@ -369,6 +407,7 @@ class KafkaSourceSession implements SourceSession {
       progressed: false,
       committed: -1,
       paused: false,
+      leaving: false,
     });
   }
 }

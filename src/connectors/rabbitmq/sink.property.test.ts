@@ -13,6 +13,7 @@ import type { Message } from "../../message/chunk.ts";
 import { RunEmbeddedBrokers } from "../../runner/embedded-brokers.ts";
 import { settlePromises } from "../../testing/clock.ts";
 import { testContext } from "../../testing/context.ts";
+import { propertyRuns } from "../../testing/property-runs.ts";
 import { SinkBed, type Written } from "../../testing/session-bed.ts";
 import type { EmbeddedRabbitmq } from "./drivers/embedded/broker.ts";
 import { rabbitmq } from "./index.ts";
@@ -169,7 +170,6 @@ async function history(unconfirmed: number, steps: readonly Step[]): Promise<voi
 }
 
 test("a sink delivers each message in its order, and refuses only what no queue takes, whatever breaks", async () => {
-  const numRuns = Number(process.env.MILLRACE_PROPERTY_RUNS ?? 300);
   const steps = fc.array(step, { minLength: 1, maxLength: 60, size: "max" });
-  await fc.assert(fc.asyncProperty(fc.integer({ min: 1, max: 40 }), steps, history), { numRuns });
+  await fc.assert(fc.asyncProperty(fc.integer({ min: 1, max: 40 }), steps, history), propertyRuns());
 });

@@ -633,3 +633,17 @@ test("refused access while running fails the writes", async () => {
   await clock.run(10 * 60_000);
   assert.equal((written!.failure as MillraceError).code, "access-refused");
 });
+
+test("a limit that the broker told is learned anew after a reconnect", async () => {
+  const { clock, broker, bed } = await open({ prepare: (it) => it.limitMessages(100_000) });
+  const large = [{ value: "x".repeat(150_000) }];
+  const [first] = bed.write(large);
+  await clock.run(5_000);
+  assert.equal(first!.refusals?.[0]?.failure.code, "record-too-large");
+  broker.limitMessages(200_000);
+  broker.cut("applied");
+  await clock.run(60_000);
+  const [second] = bed.write(large);
+  await clock.run(60_000);
+  assert.deepEqual([second!.outcomes, second!.refusals], [["delivered"], []]);
+});

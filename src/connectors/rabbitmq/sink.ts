@@ -77,7 +77,10 @@ class RabbitmqSinkSession implements SinkSession {
   /** Routes with something to send, each once, in turn. */
   readonly #turns: Route[] = [];
   readonly #held = new Set<Route>();
+  /** The broker's limit, if it is lower than ours and it has told it on this connection. */
   #maxMessageBytes: number;
+  readonly #allowedBytes: number;
+  #connection: AmqpConnection | undefined;
   #publisher: AmqpPublisher | undefined;
   #isOpen = false;
   #pumping = false;
@@ -91,7 +94,8 @@ class RabbitmqSinkSession implements SinkSession {
     this.#options = options;
     this.#limit = options.unconfirmed ?? 2_000;
     this.#byteLimit = byteCount(options.unconfirmedBytes, 16 * 2 ** 20);
-    this.#maxMessageBytes = byteCount(options.maxMessageBytes, 128 * 2 ** 20);
+    this.#allowedBytes = byteCount(options.maxMessageBytes, 128 * 2 ** 20);
+    this.#maxMessageBytes = this.#allowedBytes;
     this.#routes = new Routes(options);
     this.#backoff = this.#newBackoff(30_000);
     this.opened = new Promise((resolve, reject) => {
@@ -213,6 +217,9 @@ class RabbitmqSinkSession implements SinkSession {
 
   /** One channel, from its opening to its end; throws why it ended. */
   async #publishOn(connection: AmqpConnection): Promise<void> {
+    // A broker that was away may have another limit: it is learned anew.
+    if (connection !== this.#connection) this.#maxMessageBytes = this.#allowedBytes;
+    this.#connection = connection;
     await this.#ensureTarget(connection);
     let tellClosed!: (error: AmqpError | undefined) => void;
     const closed = new Promise<AmqpError | undefined>((resolve) => {

@@ -13,6 +13,7 @@ import fc from "fast-check";
 import { RunEmbeddedBrokers } from "../../runner/embedded-brokers.ts";
 import { settlePromises } from "../../testing/clock.ts";
 import { testContext } from "../../testing/context.ts";
+import { propertyRuns } from "../../testing/property-runs.ts";
 import { SourceBed } from "../../testing/session-bed.ts";
 import type { EmbeddedRabbitmq } from "./drivers/embedded/broker.ts";
 import { rabbitmq } from "./index.ts";
@@ -142,7 +143,6 @@ async function history(prefetch: number, steps: readonly Step[]): Promise<void> 
 }
 
 test("a source acknowledges what is settled and nothing else, whatever happens in whatever order", async () => {
-  const numRuns = Number(process.env.MILLRACE_PROPERTY_RUNS ?? 300);
   const steps = fc.array(step, { minLength: 1, maxLength: 80, size: "max" });
-  await fc.assert(fc.asyncProperty(fc.integer({ min: 1, max: 40 }), steps, history), { numRuns });
+  await fc.assert(fc.asyncProperty(fc.integer({ min: 1, max: 40 }), steps, history), propertyRuns());
 });

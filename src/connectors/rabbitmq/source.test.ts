@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MillraceError } from "../../errors.ts";
 import { Outcome } from "../../message/outcome.ts";
+import { settlePromises } from "../../testing/clock.ts";
 import { type TestContext, testContext } from "../../testing/context.ts";
 import { SourceBed } from "../../testing/session-bed.ts";
 import { AmqpError } from "./driver.ts";
@@ -458,4 +459,21 @@ test("an abort ends the opening", async () => {
   await clock.run(1_000);
   context.abort(new Error("stop"));
   await assert.rejects(opening, /stop/);
+});
+
+test("a queue that is deleted just as its consumer starts is declared again and consumed", async () => {
+  const { clock, broker, bed, opening, fed } = begin({ count: 0, connection: { queues: { jobs: {} } } });
+  // Until the broker has the consumer; its answer is still under way, and the end of the consumer will be too.
+  for (let turn = 0; turn < 1_000 && broker.depth("jobs").consumers === 0; turn++) {
+    clock.step(clock.now());
+    await settlePromises();
+  }
+  assert.equal(broker.depth("jobs").consumers, 1);
+  broker.deleteQueue("jobs");
+  await clock.run(20);
+  await opening;
+  await clock.run(120_000);
+  fed(0, 3);
+  await clock.run(100);
+  assert.deepEqual(bed.payloads, ["0", "1", "2"]);
 });

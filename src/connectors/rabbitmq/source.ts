@@ -347,7 +347,10 @@ class Consumption {
     consumption.#channel = await connection.openChannel({
       closed: (error) => consumption.#close(error),
       delivered: (delivery) => consumption.#deliver(delivery),
-      cancelled: () => consumption.#end("cancelled"),
+      cancelled: () => {
+        consumption.#cancels++;
+        consumption.#end("cancelled");
+      },
     });
     return consumption;
   }
@@ -365,6 +368,8 @@ class Consumption {
   readonly #arrivals: Arrival[] = [];
   #ageTimer: Timer | undefined;
   #consumerTag: string | undefined;
+  /** How often the broker ended the consumer. */
+  #cancels = 0;
   #probing: boolean;
   #stopped = false;
   #closed = false;
@@ -411,7 +416,10 @@ class Consumption {
   async consume(): Promise<void> {
     const { queue, consumerTag, exclusive, prefetch } = this.#options;
     await this.#channel.prefetch(this.#probing ? 1 : prefetch);
-    this.#consumerTag = await this.#channel.consume(queue, { consumerTag, exclusive });
+    const cancels = this.#cancels;
+    const tag = await this.#channel.consume(queue, { consumerTag, exclusive });
+    // The queue may be gone again already, and the word of it comes before that of the start.
+    this.#consumerTag = cancels === this.#cancels ? tag : undefined;
     this.#openLane();
     if (this.#stopped) this.#cancel();
   }

@@ -77,6 +77,8 @@ export class Recorder implements SubscriptionListener {
   readonly assignments: { readonly owned: readonly string[]; readonly fresh: readonly string[] }[] = [];
   readonly revoked: (readonly string[])[] = [];
   readonly passes: { readonly partition: string; readonly next: number }[] = [];
+  /** Where reading was to go on and could not. */
+  readonly lost: string[] = [];
   readonly violations: string[] = [];
   /** Runs inside `revoking`. */
   onRevoking: (partitions: readonly TopicPartition[]) => Promise<void> | void = () => {};
@@ -150,7 +152,12 @@ export class Recorder implements SubscriptionListener {
     this.onRecords(partition);
   }
 
-  outOfRange(): void {}
+  outOfRange(partition: TopicPartition, offset: number): void {
+    const key = keyOf(partition);
+    if (!this.#epochs.has(key)) this.violations.push(`${key} is out of range and not owned`);
+    this.lost.push(`${key}@${offset}`);
+    this.#epochs.set(key, { epoch: this.assignments.length, next: undefined });
+  }
 
   passed(partition: TopicPartition, next: number): void {
     const epoch = this.#epochs.get(keyOf(partition));
@@ -824,6 +831,7 @@ export const scenarios: readonly Scenario[] = [
         second.received.map((record) => record.position),
         [4, 5],
       );
+      assert.deepEqual(second.lost, [`${topic}/0@2`]);
       const left = bed.features.erasesOutOfRange ? new Map() : new Map([[0, 2]]);
       assert.deepEqual(await client.committed(group, topic), left);
     },

@@ -23,13 +23,13 @@ import type { RebalanceManner } from "./group.ts";
 import { EmbeddedSubscription } from "./subscription.ts";
 
 export interface EmbeddedDriverOptions {
-  /** How its members rebalance. Default "eager", as with kafkajs. */
+  /** How its members rebalance. Default: as the cluster says. */
   readonly rebalance?: RebalanceManner;
 }
 
 /** Clients of one embedded cluster. All members of a group must rebalance in the same manner. */
 export function embeddedDriver(cluster: EmbeddedKafka, options: EmbeddedDriverOptions = {}): KafkaDriver {
-  const manner = options.rebalance ?? "eager";
+  const manner = options.rebalance ?? cluster.rebalance;
   return {
     name: "embedded",
     holdsRebalance: manner !== "eager",

@@ -6,7 +6,7 @@ import { murmur2Partition } from "../../partitioner.ts";
 import { columnsOf, type EmbeddedBatch } from "./batch.ts";
 import { Connection } from "./connection.ts";
 import { Faults } from "./faults.ts";
-import { Group } from "./group.ts";
+import { Group, type RebalanceManner } from "./group.ts";
 import { defaultMaxMessageBytes, Topic } from "./topic.ts";
 
 export interface EmbeddedKafkaOptions {
@@ -14,6 +14,8 @@ export interface EmbeddedKafkaOptions {
   readonly partitions?: number;
   /** `max.message.bytes` of a topic that does not say. Default 1048588, as a broker has it. */
   readonly maxMessageBytes?: number;
+  /** How the members of its groups rebalance, unless their driver says. Default "eager", as with kafkajs. */
+  readonly rebalance?: RebalanceManner;
 }
 
 /** A client as the cluster sees it. */
@@ -32,6 +34,7 @@ export class EmbeddedKafka implements EmbeddedBroker {
   readonly faults: Faults;
   readonly connections = new Set<Connection>();
   readonly clients = new Set<ConnectedClient>();
+  readonly rebalance: RebalanceManner;
   readonly #clock: Clock;
   readonly #partitions: number;
   readonly #maxMessageBytes: number;
@@ -43,6 +46,7 @@ export class EmbeddedKafka implements EmbeddedBroker {
     this.#clock = clock;
     this.#partitions = options.partitions ?? 4;
     this.#maxMessageBytes = options.maxMessageBytes ?? defaultMaxMessageBytes;
+    this.rebalance = options.rebalance ?? "eager";
     this.faults = new Faults(this, clock);
   }
 

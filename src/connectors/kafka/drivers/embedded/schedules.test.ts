@@ -3,6 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { settlePromises } from "../../../../testing/clock.ts";
 import { testContext } from "../../../../testing/context.ts";
+import { propertyRuns } from "../../../../testing/property-runs.ts";
 import type {
   KafkaClient,
   ProduceResult,
@@ -428,7 +429,7 @@ for (const manner of ["eager", "held", "incremental"] as const) {
         await schedule.quiet();
         schedule.check();
       }),
-      { numRuns: 100 },
+      propertyRuns(),
     );
   });
 }

@@ -180,7 +180,12 @@ export class EmbeddedSubscription implements Subscription {
           if (this.#state !== "stable" && this.#state !== "revoking") return;
           this.#well();
           this.#scheduleHeartbeat(options.heartbeatInterval);
-          if (this.#state === "revoking" || answer === "ok") return;
+          if (this.#state === "revoking") {
+            // It goes on letting go, though it may keep all by now; its commits are of the newer epoch.
+            if (typeof answer === "object") this.#generation = answer.generation;
+            return;
+          }
+          if (answer === "ok") return;
           if (answer === "rejoin" || answer === "fenced") this.#rejoin();
           else this.#adopt(answer);
         },

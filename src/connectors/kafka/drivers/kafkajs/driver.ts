@@ -25,10 +25,11 @@ import {
   type TopicPartition,
 } from "../../driver.ts";
 import type { KafkaSettings } from "../../options.ts";
+import { within } from "../within.ts";
 import { registerCodecs } from "./codecs.ts";
-import { driverError } from "./errors.ts";
+import { creationError, driverError, isTimeout } from "./errors.ts";
+import { openSocket, seedBroker } from "./sockets.ts";
 import { subscribe } from "./subscription.ts";
-import { within } from "./within.ts";
 
 const { Kafka: KafkaClass, logLevel, CompressionTypes, ConfigResourceTypes } = kafkajs;
 
@@ -54,7 +55,8 @@ class KafkaJsClient implements KafkaClient {
     registerCodecs(context.work);
     const config: KafkaConfig = {
       clientId: settings.clientId,
-      brokers: [...settings.brokers],
+      brokers: settings.brokers.map(seedBroker),
+      socketFactory: openSocket,
       connectionTimeout: settings.connectTimeout,
       requestTimeout: settings.requestTimeout,
       logLevel: logLevel.NOTHING,
@@ -115,7 +117,7 @@ class KafkaJsClient implements KafkaClient {
         })),
       });
     } catch (error) {
-      throw await this.#failed(error);
+      throw await this.#failed(creationError(error, topics));
     }
   }
 
@@ -216,9 +218,17 @@ const compressionTypes: Readonly<Record<Codec, number>> = {
   zstd: CompressionTypes.ZSTD,
 };
 
+/**
+ * kafkajs keeps a connection on which an answer did not come in time, and sends the next request on it too. Where
+ * nothing comes through any more while the connection stays open, that would go on for ever: after such a request
+ * everything is connected anew.
+ */
 class KafkaJsProducerPort implements Producer {
   readonly #context: Context;
   readonly #producer: KafkaJsProducer;
+  #silent = false;
+  #mending: Promise<void> | undefined;
+  #closed = false;
 
   constructor(producer: KafkaJsProducer, context: Context) {
     this.#producer = producer;
@@ -272,11 +282,26 @@ class KafkaJsProducerPort implements Producer {
   }
 
   async close(deadline: Time): Promise<void> {
+    this.#closed = true;
     await within(this.#context, deadline, this.#producer.disconnect());
+  }
+
+  async #mend(): Promise<void> {
+    this.#mending ??= (async () => {
+      // Waits for other requests under way, which may time out as well.
+      await this.#producer.disconnect();
+      if (this.#closed) throw new Error("the producer is closed");
+      await this.#producer.connect();
+      this.#silent = false;
+    })().finally(() => {
+      this.#mending = undefined;
+    });
+    await this.#mending;
   }
 
   async #sendTogether(codec: Codec, batches: readonly KafkaJsBatch[]): Promise<readonly ProduceResult[]> {
     try {
+      if (this.#silent) await this.#mend();
       const answers = await this.#producer.sendBatch({
         acks: -1,
         compression: compressionTypes[codec],
@@ -300,6 +325,7 @@ class KafkaJsProducerPort implements Producer {
           : [];
       });
     } catch (error) {
+      if (isTimeout(error)) this.#silent = true;
       const reason = driverError(error);
       return batches.map(({ topic, partition }) => ({ topic, partition, offset: undefined, error: reason }));
     }

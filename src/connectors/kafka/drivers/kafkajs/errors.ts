@@ -1,5 +1,5 @@
 import { messageOf } from "../../../../errors.ts";
-import { DriverError, type DriverErrorCode } from "../../driver.ts";
+import { DriverError, type DriverErrorCode, type NewTopic } from "../../driver.ts";
 
 /** Protocol error names of Kafka as kafkajs passes them on; whatever is not listed may be tried again. */
 const codes: Readonly<Record<string, DriverErrorCode>> = {
@@ -19,6 +19,12 @@ const codes: Readonly<Record<string, DriverErrorCode>> = {
   CORRUPT_MESSAGE: "retry",
   INVALID_RECORD: "invalid",
   INVALID_TIMESTAMP: "invalid",
+  INVALID_TOPIC_EXCEPTION: "refused",
+  INVALID_PARTITIONS: "refused",
+  INVALID_REPLICATION_FACTOR: "refused",
+  INVALID_REPLICA_ASSIGNMENT: "refused",
+  INVALID_CONFIG: "refused",
+  POLICY_VIOLATION: "refused",
   UNSUPPORTED_VERSION: "unsupported",
   UNSUPPORTED_FOR_MESSAGE_FORMAT: "unsupported",
   UNSUPPORTED_COMPRESSION_TYPE: "unsupported",
@@ -48,4 +54,41 @@ export function driverError(error: unknown): DriverError {
     current = cause ?? originalError;
   }
   return new DriverError("retry", messageOf(error), error);
+}
+
+/** Why topics could not be created. kafkajs has one error for all, which by itself gives no reason. */
+export function creationError(error: unknown, asked: readonly NewTopic[]): DriverError {
+  const { errors } = error as { readonly errors?: readonly { readonly topic?: string }[] };
+  const told = (errors ?? []).map((one) => ({ text: described(asked, one.topic), error: driverError(one) }));
+  // One that exists by now is no failure: others are why the whole request failed.
+  const failed = told.filter(({ error: { cause } }) => !existsAlready(cause));
+  if (failed.length === 0) return driverError(error);
+  const { code } = (failed.find((one) => one.error.code !== "retry") ?? failed[0]!).error;
+  const reasons = failed.map(({ text, error: { message } }) => `${text}: ${message}`);
+  return new DriverError(code, `cannot create ${reasons.join("; ")}`, error);
+}
+
+function described(asked: readonly NewTopic[], name: string | undefined): string {
+  const { partitions = -1, replicationFactor = -1 } = asked.find(({ topic }) => topic === name) ?? {};
+  const settings = [
+    ...(partitions > 0 ? [`${partitions} partitions`] : []),
+    ...(replicationFactor > 0 ? [`${replicationFactor} replicas`] : []),
+  ];
+  return `topic "${name}"${settings.length === 0 ? "" : ` with ${settings.join(" and ")}`}`;
+}
+
+function existsAlready(error: unknown): boolean {
+  return (error as KafkaJsError | undefined)?.type === "TOPIC_ALREADY_EXISTS";
+}
+
+/** Whether a request was sent and its answer did not come in time. */
+export function isTimeout(error: unknown): boolean {
+  const seen = new Set<unknown>();
+  for (let current: unknown = error; current instanceof Error && !seen.has(current); ) {
+    seen.add(current);
+    const { name, cause, originalError } = current as KafkaJsError;
+    if (name === "KafkaJSRequestTimeoutError") return true;
+    current = cause ?? originalError;
+  }
+  return false;
 }

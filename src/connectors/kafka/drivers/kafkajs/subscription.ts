@@ -1,4 +1,4 @@
-import kafkajs, { type Consumer, type Kafka, type KafkaMessage } from "kafkajs";
+import type { Consumer, Kafka, KafkaMessage } from "kafkajs";
 import { Backoff } from "../../../../component/backoff.ts";
 import type { Context, Time } from "../../../../component/context.ts";
 import { type Headers, noHeaders, type Records, sizeOf } from "../../../../message/records.ts";
@@ -9,11 +9,10 @@ import {
   type SubscriptionListener,
   type TopicPartition,
 } from "../../driver.ts";
+import { within } from "../within.ts";
+import { subscriberAssigner } from "./assigner.ts";
 import { driverError } from "./errors.ts";
 import { guardCluster } from "./guarded-cluster.ts";
-import { within } from "./within.ts";
-
-const { PartitionAssigners } = kafkajs;
 
 /** How long a partition with no room may hold the consumer before it is paused, ms. */
 const longestHold = 200;
@@ -163,7 +162,7 @@ class KafkaJsSubscription implements Subscription {
             epoch: () => this.#epoch,
             outOfRange: (partition, offset) => this.#listener.outOfRange(partition, offset),
           });
-          const assigner = PartitionAssigners.roundRobin(config);
+          const assigner = subscriberAssigner(config.cluster);
           return {
             ...assigner,
             protocol: (subscription) => {

@@ -1,5 +1,12 @@
 import { readFileSync } from "node:fs";
-import { type Channel, type ChannelModel, type ConfirmChannel, connect, credentials } from "amqplib";
+import {
+  type Channel,
+  type ChannelModel,
+  type ConfirmChannel,
+  connect,
+  credentials,
+  IllegalOperationError,
+} from "amqplib";
 import type { Context, Time } from "../../../../component/context.ts";
 import { reveal } from "../../../../component/secret.ts";
 import {
@@ -213,11 +220,11 @@ class OpenChannel<C extends Channel> implements AmqpChannel {
   }
 
   ack(tag: number, multiple: boolean): void {
-    if (this.open) this.channel.ack(deliveryOf(tag), multiple);
+    this.#tell(() => this.channel.ack(deliveryOf(tag), multiple));
   }
 
   reject(tag: number, requeue: boolean): void {
-    if (this.open) this.channel.nack(deliveryOf(tag), false, requeue);
+    this.#tell(() => this.channel.nack(deliveryOf(tag), false, requeue));
   }
 
   async close(): Promise<void> {
@@ -227,6 +234,16 @@ class OpenChannel<C extends Channel> implements AmqpChannel {
       this.channel.close().catch(() => {});
     }
     await this.#gone;
+  }
+
+  /** amqplib may have begun to close by itself, of which it says nothing before the broker has answered. */
+  #tell(tell: () => void): void {
+    if (!this.open) return;
+    try {
+      tell();
+    } catch (error) {
+      if (!(error instanceof IllegalOperationError)) throw error;
+    }
   }
 
   /** amqplib throws at once on a channel it knows to be closed. */
@@ -267,7 +284,12 @@ class OpenPublisher extends OpenChannel<ConfirmChannel> implements AmqpPublisher
     const tag = this.#sent + 1;
     if (settings.mandatory) settings.headers[tagHeader] = tag;
     this.#corked.cork();
-    this.#full = !this.channel.publish(exchange, routingKey, content, settings);
+    try {
+      this.#full = !this.channel.publish(exchange, routingKey, content, settings);
+    } catch (error) {
+      // It closes: no fault of the message.
+      throw error instanceof IllegalOperationError ? amqpError(error) : error;
+    }
     this.#sent = tag;
     return tag;
   }

@@ -1,4 +1,4 @@
-import type { Context, Time } from "../../../../component/context.ts";
+import type { Context, Time } from "../../../component/context.ts";
 
 /** Waits for a library call, but not beyond the deadline; its failure is of no interest any more. */
 export async function within(context: Context, deadline: Time, call: Promise<unknown>): Promise<void> {

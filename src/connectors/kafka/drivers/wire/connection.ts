@@ -1,0 +1,230 @@
+import { isIP } from "node:net";
+import { apiVersionsV3, type Callback, Connection, type Reader, type Writer } from "@platformatic/kafka";
+import type { Context } from "../../../../component/context.ts";
+import { reveal } from "../../../../component/secret.ts";
+import { DriverError } from "../../driver.ts";
+import type { KafkaSettings } from "../../options.ts";
+import { driverError } from "./errors.ts";
+import {
+  type BrokerVersions,
+  checkVersions,
+  chooseApi,
+  chooseVersion,
+  type LibraryRequest,
+  type OwnRequest,
+} from "./requests.ts";
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** A request that is written and read by us. */
+export interface OwnExchange<R> {
+  readonly request: OwnRequest;
+  write(version: number): Writer;
+  read(reader: Reader, version: number): R;
+}
+
+/** Longer than any wait of ours: the library's own timers, which know no context, then never fire first. */
+const never = 2 ** 31 - 1;
+
+/**
+ * One connection to one broker, authenticated, with the broker's versions known. A broker serves the requests of
+ * a connection one after the other, so what may wait long (a fetch, a produce, a join) has one of its own.
+ *
+ * It is not mended: once anything about it fails, it is closed, all its requests reject with code `retry`, and
+ * whoever needs one opens another.
+ */
+export class BrokerConnection {
+  /** "127.0.0.1:9092" */
+  readonly address: string;
+  readonly #connection: Connection;
+  readonly #context: Context;
+  readonly #requestTimeout: number;
+  /** Called once, when the connection has ended for whatever reason. */
+  onClose: () => void = () => {};
+  #versions: BrokerVersions = new Map();
+  #closed = false;
+
+  private constructor(address: Address, settings: KafkaSettings, context: Context) {
+    this.address = addressName(address);
+    this.#context = context;
+    this.#requestTimeout = settings.requestTimeout;
+    this.#connection = new Connection(settings.clientId, {
+      connectTimeout: settings.connectTimeout,
+      requestTimeout: never,
+      ...security(settings, address),
+    });
+    // Failures reach us through the requests that are out; an event nobody listens to would end the process.
+    this.#connection.on("error", () => this.close());
+    this.#connection.on("close", () => this.close());
+  }
+
+  /** Rejects with a {@link DriverError}: `access`, `unsupported` for a broker that is too old, else `retry`. */
+  static async open(address: Address, settings: KafkaSettings, context: Context): Promise<BrokerConnection> {
+    const connection = new BrokerConnection(address, settings, context);
+    try {
+      await connection.#open(address, settings);
+      return connection;
+    } catch (error) {
+      connection.close();
+      throw driverError(error, connection.address);
+    }
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  get versions(): BrokerVersions {
+    return this.#versions;
+  }
+
+  /** Makes a request of the library. A response that carries an error rejects. */
+  ask<A extends unknown[], R>(request: LibraryRequest<A, R>, ...args: A): Promise<R> {
+    return this.#ask(request, this.#requestTimeout, args);
+  }
+
+  /** The same for a request that a broker may keep for so many ms before it answers. */
+  askPatiently<A extends unknown[], R>(
+    request: LibraryRequest<A, R>,
+    patience: number,
+    ...args: A
+  ): Promise<R> {
+    return this.#ask(request, this.#requestTimeout + patience, args);
+  }
+
+  /** The same for a request whose response names errors one by one: the response is the caller's to read. */
+  async askForParts<A extends unknown[], R>(request: LibraryRequest<A, R>, ...args: A): Promise<R> {
+    try {
+      return await this.#ask(request, this.#requestTimeout, args);
+    } catch (error) {
+      const response = partsOf(error);
+      if (response === undefined) throw error;
+      return response as R;
+    }
+  }
+
+  /** Makes a request of our own that a broker may keep for `patience` ms. */
+  exchange<R>(exchange: OwnExchange<R>, patience: number): Promise<R> {
+    const version = chooseVersion(exchange.request, this.#versions, this.address);
+    return this.#within(exchange.request.name, this.#requestTimeout + patience, (done: Callback<R>) =>
+      this.#connection.send<R>(
+        exchange.request.key,
+        version,
+        () => exchange.write(version),
+        (_correlation, _key, _version, reader) => exchange.read(reader, version),
+        true,
+        true,
+        done,
+      ),
+    );
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#connection.close(() => {});
+    // The library lets a socket flush first, which a broker that has stopped reading would never let it do.
+    this.#connection.socket?.destroy();
+    this.onClose();
+  }
+
+  async #open(address: Address, settings: KafkaSettings): Promise<void> {
+    await new Promise<void>((resolve, reject) =>
+      this.#connection.connect(address.host, address.port, (error) => (error ? reject(error) : resolve())),
+    );
+    const { apiKeys } = await this.#within(
+      "ApiVersions",
+      settings.connectTimeout,
+      (done: Callback<{ apiKeys: { apiKey: number; minVersion: number; maxVersion: number }[] }>) =>
+        apiVersionsV3.api(this.#connection, "millrace", "1", done),
+    );
+    this.#versions = new Map(
+      apiKeys.map(({ apiKey, minVersion, maxVersion }) => [apiKey, { min: minVersion, max: maxVersion }]),
+    );
+    checkVersions(this.#versions, this.address);
+  }
+
+  async #ask<A extends unknown[], R>(request: LibraryRequest<A, R>, patience: number, args: A): Promise<R> {
+    const api = chooseApi(request, this.#versions, this.address);
+    return this.#within(request.name, patience, (done: Callback<R>) =>
+      (api as unknown as (connection: Connection, ...args: unknown[]) => void)(
+        this.#connection,
+        ...args,
+        done,
+      ),
+    );
+  }
+
+  #within<R>(name: string, patience: number, send: (done: Callback<R>) => void): Promise<R> {
+    return new Promise<R>((resolve, reject) => {
+      if (this.#closed) {
+        reject(new DriverError("retry", `${this.address}: the connection is closed`));
+        return;
+      }
+      const timer = this.#context.clock.after(Math.min(never, patience), () => {
+        reject(
+          new DriverError("retry", `${this.address}: no answer to ${name} within ${Math.round(patience)} ms`),
+        );
+        this.close();
+      });
+      send((error, response) => {
+        timer.cancel();
+        if (error) reject(driverError(error, `${this.address}: ${name}`));
+        else resolve(response as R);
+      });
+    });
+  }
+}
+
+export function addressName({ host, port }: Address): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** "host:port", "[::1]:9092"; the port is 9092 where none is given. */
+export function parseAddress(text: string): Address {
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]*))(?::(\d+))?$/.exec(text) ?? [];
+  const host = bracketed ?? plain;
+  if (host === undefined || host === "") return { host: text, port: 9092 };
+  return { host, port: port === undefined ? 9092 : Number(port) };
+}
+
+function security(settings: KafkaSettings, address: Address) {
+  const { tls, sasl } = settings;
+  const mechanisms = {
+    plain: "PLAIN",
+    "scram-sha-256": "SCRAM-SHA-256",
+    "scram-sha-512": "SCRAM-SHA-512",
+  } as const;
+  const { insecureSkipVerify, servername, ...pem } = tls ?? {};
+  const name = servername ?? (isIP(address.host) === 0 ? address.host : undefined);
+  return {
+    ...(tls === undefined
+      ? {}
+      : {
+          tls: {
+            ...pem,
+            ...(name === undefined ? {} : { servername: name }),
+            minVersion: "TLSv1.2" as const,
+            rejectUnauthorized: insecureSkipVerify !== true,
+          },
+        }),
+    ...(sasl === undefined
+      ? {}
+      : {
+          sasl: {
+            mechanism: mechanisms[sasl.mechanism],
+            username: sasl.username,
+            password: reveal(sasl.password),
+          },
+        }),
+  };
+}
+
+/** The response that came with an error of the library for some of its parts. */
+function partsOf(error: unknown): unknown {
+  const cause = error instanceof DriverError ? error.cause : undefined;
+  return (cause as { response?: unknown } | undefined)?.response;
+}

@@ -1,0 +1,116 @@
+import type { Context } from "../../../../component/context.ts";
+import { DriverError } from "../../driver.ts";
+import type { KafkaSettings } from "../../options.ts";
+import { type Address, addressName, BrokerConnection, parseAddress } from "./connection.ts";
+
+/**
+ * What a connection is for. Each purpose has its own to each broker, since a broker answers one request of a
+ * connection after the other: a fetch that waits for data would hold up a heartbeat.
+ */
+export type Purpose = "fetch" | "produce" | "group" | "admin";
+
+/** The connections of one client, opened when they are needed and opened anew when they are lost. */
+export class Connections {
+  readonly #settings: KafkaSettings;
+  readonly #context: Context;
+  readonly #bootstrap: readonly Address[];
+  #brokers: ReadonlyMap<number, Address> = new Map();
+  readonly #open = new Map<string, Promise<BrokerConnection>>();
+  readonly #ready = new Map<string, BrokerConnection>();
+  /** Where the last connection to any broker failed: asked last the next time. */
+  readonly #failed = new Set<string>();
+  #closed = false;
+
+  constructor(settings: KafkaSettings, context: Context) {
+    this.#settings = settings;
+    this.#context = context;
+    this.#bootstrap = settings.brokers.map(parseAddress);
+    if (settings.tls?.insecureSkipVerify) {
+      context.logger.warn({ node: context.node }, "TLS certificates are not verified (insecureSkipVerify)");
+    }
+  }
+
+  /** The brokers as the cluster names them now; connections to others are left to end. */
+  set brokers(brokers: ReadonlyMap<number, Address>) {
+    if (brokers.size > 0) this.#brokers = brokers;
+  }
+
+  /** The same as {@link to}, where it is open already: a request can leave at once. */
+  ready(node: number, purpose: Purpose): BrokerConnection | undefined {
+    const address = this.#brokers.get(node);
+    return address === undefined ? undefined : this.#ready.get(keyOf(address, purpose));
+  }
+
+  /** A connection to one broker of the cluster. */
+  to(node: number, purpose: Purpose): Promise<BrokerConnection> {
+    const address = this.#brokers.get(node);
+    if (address === undefined) {
+      return Promise.reject(new DriverError("retry", `broker ${node} is not known at the moment`));
+    }
+    return this.at(address, purpose);
+  }
+
+  at(address: Address, purpose: Purpose): Promise<BrokerConnection> {
+    if (this.#closed) return Promise.reject(new DriverError("retry", "the client is closed"));
+    const key = keyOf(address, purpose);
+    const present = this.#open.get(key);
+    if (present !== undefined) return present;
+    const opening = BrokerConnection.open(address, this.#settings, this.#context).then((connection) => {
+      this.#failed.delete(addressName(address));
+      if (this.#closed) {
+        connection.close();
+        throw new DriverError("retry", "the client is closed");
+      }
+      if (connection.closed) throw new DriverError("retry", `${connection.address}: connection lost`);
+      connection.onClose = () => {
+        this.#ready.delete(key);
+        if (this.#open.get(key) === opening) this.#open.delete(key);
+        this.#failed.add(addressName(address));
+      };
+      this.#ready.set(key, connection);
+      return connection;
+    });
+    opening.catch(() => {
+      if (this.#open.get(key) === opening) this.#open.delete(key);
+      this.#failed.add(addressName(address));
+    });
+    this.#open.set(key, opening);
+    return opening;
+  }
+
+  /** A connection to whichever broker answers, those that failed last asked last. */
+  async toAny(purpose: Purpose): Promise<BrokerConnection> {
+    const candidates = new Map(
+      [...this.#brokers.values(), ...this.#bootstrap].map((address) => [addressName(address), address]),
+    );
+    const inTurn = [...candidates].sort(
+      ([a], [b]) => Number(this.#failed.has(a)) - Number(this.#failed.has(b)),
+    );
+    let failure: unknown;
+    for (const [, address] of inTurn) {
+      try {
+        return await this.at(address, purpose);
+      } catch (error) {
+        failure = error;
+        // Another broker would say the same.
+        if (error instanceof DriverError && error.code !== "retry") throw error;
+      }
+    }
+    throw failure;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const opening of this.#open.values()) {
+      opening.then(
+        (connection) => connection.close(),
+        () => {},
+      );
+    }
+    this.#open.clear();
+  }
+}
+
+function keyOf(address: Address, purpose: Purpose): string {
+  return `${addressName(address)} ${purpose}`;
+}

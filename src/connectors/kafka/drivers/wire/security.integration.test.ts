@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { freshName, needs, ownKafka } from "../../../../../test/brokers/index.ts";
+import { findProgram } from "../../../../../test/brokers/program.ts";
+import { run } from "../../../../../test/brokers/run.ts";
+import { realContext } from "../../../../../test/driver-under-test.ts";
+import { secret } from "../../../../component/secret.ts";
+import { systemClock } from "../../../../component/system.ts";
+import { type KafkaOptions, kafkaSettings } from "../../options.ts";
+import { wireDriver } from "./driver.ts";
+
+const openssl = findProgram("openssl");
+const needed = openssl === undefined ? { skip: "needs openssl, which is not installed" } : needs("own kafka");
+
+/** A key and a certificate that signs itself, for the broker and its clients alike. */
+async function certificate(t: TestContext) {
+  const folder = mkdtempSync(join(tmpdir(), "millrace-tls-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const [key, cert, both] = ["key.pem", "cert.pem", "both.pem"].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+  const request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
+  await run(openssl!, [...request, ...subject, "-keyout", key, "-out", cert]);
+  writeFileSync(both, readFileSync(key, "utf8") + readFileSync(cert, "utf8"));
+  return { files: { cert, both }, key: readFileSync(key, "utf8"), cert: readFileSync(cert, "utf8") };
+}
+
+/** The code of the error that a client with these options ends with; undefined when it gets through. */
+async function outcome(t: TestContext, topic: string, options: KafkaOptions): Promise<string | undefined> {
+  const client = wireDriver.connect(kafkaSettings(options), realContext());
+  t.after(() => client.close(systemClock.now() + 2_000));
+  try {
+    assert.equal((await client.describe([topic])).get(topic)?.partitions, 1);
+    await client.offsets(topic);
+    return undefined;
+  } catch (error) {
+    assert.doesNotMatch(String(error), /cAnArY/);
+    return (error as { code: string }).code;
+  }
+}
+
+test("TLS with a password: every mechanism, and what is wrong is told from what is away", {
+  ...needed,
+  timeout: 120_000,
+}, async (t) => {
+  const { files, cert: ca } = await certificate(t);
+  const [username, password] = ["etl", "cAnArY-right"];
+  const kafka = await ownKafka(t, { sasl: { username, password }, tls: { keystore: files.both } });
+  const topic = await kafka.createTopic(freshName("secured"), { partitions: 1 });
+  const brokers = kafka.securedBootstrap!;
+  for (const mechanism of ["plain", "scram-sha-256", "scram-sha-512"] as const) {
+    const sasl = { mechanism, username, password: secret(password) };
+    assert.equal(await outcome(t, topic, { brokers, tls: { ca }, sasl }), undefined, mechanism);
+    const wrong = { ...sasl, password: secret("cAnArY-wrong") };
+    assert.equal(await outcome(t, topic, { brokers, tls: { ca }, sasl: wrong }), "access", mechanism);
+  }
+  const sasl = { mechanism: "plain", username, password } as const;
+  assert.equal(await outcome(t, topic, { brokers, tls: { insecureSkipVerify: true }, sasl }), undefined);
+  // A certificate that is not trusted, a name that it does not have, no TLS at all.
+  assert.equal(await outcome(t, topic, { brokers, tls: true, sasl }), "retry");
+  assert.equal(await outcome(t, topic, { brokers, tls: { ca, servername: "elsewhere" }, sasl }), "retry");
+  assert.equal(await outcome(t, topic, { brokers, sasl, connectTimeout: "1s" }), "retry");
+});
+
+test("TLS on both sides: the client's certificate is asked for", {
+  ...needed,
+  timeout: 120_000,
+}, async (t) => {
+  const { files, cert, key } = await certificate(t);
+  const kafka = await ownKafka(t, { tls: { keystore: files.both, clients: files.cert } });
+  const topic = await kafka.createTopic(freshName("mutual"), { partitions: 1 });
+  const brokers = kafka.securedBootstrap!;
+  assert.equal(await outcome(t, topic, { brokers, tls: { ca: cert, cert, key } }), undefined);
+  assert.notEqual(await outcome(t, topic, { brokers, tls: { ca: cert } }), undefined);
+});

@@ -1,0 +1,34 @@
+import { dedup } from "./dedup.ts";
+import { failures } from "./failures.ts";
+import { files } from "./files.ts";
+import { kafka } from "./kafka.ts";
+import { lanes } from "./lanes.ts";
+import type { promises } from "./promises.ts";
+import { rabbitmq } from "./rabbitmq.ts";
+import { runtime } from "./runtime.ts";
+import { windows } from "./windows.ts";
+
+/** One small fault put into our own code, and the test that must notice it. */
+export interface Mutant {
+  /** What the changed code does, as a mistake would be described. */
+  readonly name: string;
+  /** The promise it breaks, by letter and number. */
+  readonly breaks: keyof typeof promises;
+  readonly file: string;
+  /** Occurs exactly once in the file. */
+  readonly text: string;
+  readonly becomes: string;
+  /** A test by the file it is in and its whole name. */
+  readonly killer: { readonly file: string; readonly test: string };
+}
+
+export const mutants: readonly Mutant[] = [
+  ...kafka,
+  ...rabbitmq,
+  ...lanes,
+  ...runtime,
+  ...dedup,
+  ...windows,
+  ...failures,
+  ...files,
+];

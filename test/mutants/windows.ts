@@ -1,0 +1,240 @@
+import type { Mutant } from "./mutants.ts";
+
+/** Windows and asynchronous steps. */
+export const windows: readonly Mutant[] = [
+  {
+    name: "one message too many in a batch",
+    breaks: "D1",
+    file: "src/operators/batch.ts",
+    text: "      if (last || batch.length >= this.#count || batch.bytes >= this.#bytes) {",
+    becomes: "      if (last || batch.length > this.#count || batch.bytes >= this.#bytes) {",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per destination: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "a batch may have any number of bytes",
+    breaks: "D1",
+    file: "src/operators/batch.ts",
+    text: "      batch.bytes + size <= this.#bytes && batch.codec",
+    becomes: "      size >= 0 && batch.codec",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per destination: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "a window's time begins with its timer, not its first message",
+    breaks: "D2",
+    file: "src/operators/batch.ts",
+    text: "    this.#timer = clock.after(Math.max(0, first.openedAt + this.#within - clock.now()), () => {\n      this.#timer = undefined;\n      this.#emitDue();",
+    becomes:
+      "    this.#timer = clock.after(this.#within, () => {\n      this.#timer = undefined;\n      this.#emitDue();",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per destination: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "every message begins the window's time anew",
+    breaks: "D2",
+    file: "src/operators/batch.ts",
+    text: "      batch.add(chunk, i, size);\n      this.#taken++;",
+    becomes:
+      "      batch.add(chunk, i, size);\n      Object.assign(batch, { openedAt: this.#context.clock.now() });\n      this.#taken++;",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per destination: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "an empty batch goes out",
+    breaks: "D3",
+    file: "src/operators/batch.ts",
+    text: "    if (batch.length === 0) return;\n    if (this.#destinationOf === undefined) this.#subscriber.next(batch);",
+    becomes: "    if (this.#destinationOf === undefined) this.#subscriber.next(batch);",
+    killer: {
+      file: "src/operators/batch.test.ts",
+      test: "a lane whose epoch ends",
+    },
+  },
+  {
+    name: "the last window is discarded when the input ends",
+    breaks: "D4",
+    file: "src/operators/batch.ts",
+    text: "  complete(): void {\n    this.#emitAll();",
+    becomes: "  complete(): void {",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per destination: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "a flush leaves windows open",
+    breaks: "D4",
+    file: "src/operators/batch.ts",
+    text: '      if (item.kind === "flush") this.#emitAll();\n      else if (item.kind',
+    becomes: "      if (item.kind",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per destination: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "a revoke empties the windows of all lanes",
+    breaks: "D4",
+    file: "src/operators/batch.ts",
+    text: "      const dropped = window.batch.drop((chunk) => chunk.lane === lane);",
+    becomes: "      const dropped = window.batch.drop((chunk) => chunk.lane !== undefined);",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per destination: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "a revoked lane's messages stay in the windows",
+    breaks: "F3",
+    file: "src/operators/batch.ts",
+    text: '      else if (item.kind === "revoke") this.#drop(item.lane);\n',
+    becomes: "",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per destination: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "held messages are not counted",
+    breaks: "D5",
+    file: "src/operators/batch.ts",
+    text: "    this.#context.held(lane, this.#taken);\n",
+    becomes: "",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per destination: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "a window of several destinations goes to the first",
+    breaks: "B1",
+    file: "src/operators/batch.ts",
+    text: "    else for (const part of batch.byDestination(this.#destinationOf)) this.#subscriber.next(part);",
+    becomes:
+      "    else this.#subscriber.next(batch.byDestination(() => this.#destinationOf!(batch.chunk(0), batch.index(0)))[0]!);",
+    killer: {
+      file: "src/operators/batch.property.test.ts",
+      test: "per key: bounds, order, deadlines, and nothing lost",
+    },
+  },
+  {
+    name: "any number of calls are under way",
+    breaks: "B3",
+    file: "src/operators/map.ts",
+    text: "        if (this.#running >= this.#concurrency) return;\n",
+    becomes: "",
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "results go on in the order in which calls end",
+    breaks: "B4",
+    file: "src/operators/map.ts",
+    text: "      const first = this.#queue[0];\n      if (first === undefined) break;",
+    becomes:
+      '      const done = this.#queue.findIndex((entry) => "chunk" in entry && entry.open === 0);\n      if (done > 0) this.#queue.unshift(...this.#queue.splice(done, 1));\n      const first = this.#queue[0];\n      if (first === undefined) break;',
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "chunks go on before their calls are over",
+    breaks: "B4",
+    file: "src/operators/map.ts",
+    text: '      if ("chunk" in first && first.open > 0 && !first.chunk.lane.ended) return;\n',
+    becomes: "",
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "a flush overtakes calls under way",
+    breaks: "B4",
+    file: "src/operators/map.ts",
+    text: "    } else this.#queue.push({ control: item });",
+    becomes: "    } else this.#subscriber.next(item);",
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "the calls of a revoked lane go on",
+    breaks: "F3",
+    file: "src/operators/map.ts",
+    text: "      for (const [call, lane] of this.#calls) if (lane === item.lane) call.abort();\n",
+    becomes: "",
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "a flush does not overtake the messages before it; a revoke does, and aborts its calls",
+    },
+  },
+  {
+    name: "a revoked lane's chunk comes out all the same",
+    breaks: "F4",
+    file: "src/operators/map.ts",
+    text: "      else if (first.chunk.live > 0 && !first.chunk.lane.ended) this.#subscriber.next(first.chunk);",
+    becomes: "      else if (first.chunk.live > 0) this.#subscriber.next(first.chunk);",
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "a call may last for ever",
+    breaks: "I5",
+    file: "src/operators/map.ts",
+    text: "      const timer = this.#context.clock.after(this.#timeout, () => end(timedOut));",
+    becomes: "      const timer = this.#context.clock.after(this.#timeout, () => {});",
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "calls under way are not counted as such",
+    breaks: "D5",
+    file: "src/operators/map.ts",
+    text: "        const over = this.#context.busy();",
+    becomes: "        const over = () => {};",
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "mapAsync keeps order, whatever answers first, and the number of calls under way",
+    },
+  },
+  {
+    name: "network trouble uses up a message's attempts",
+    breaks: "I1",
+    file: "src/operators/map.ts",
+    text: "          attempt--;\n",
+    becomes: "",
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "trouble of class network leaves a message all its attempts",
+    },
+  },
+  {
+    name: "after an abort nobody behind mapAsync hears that a lane has ended",
+    breaks: "F3",
+    file: "src/operators/map.ts",
+    text: '      if ("kind" in item && item.kind === "revoke") this.#subscriber.next(item);\n      return;',
+    becomes: "      return;",
+    killer: {
+      file: "src/operators/map.test.ts",
+      test: "when the run is aborted, calls are given up and nothing is settled",
+    },
+  },
+];
