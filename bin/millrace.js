@@ -20,7 +20,7 @@ if ((major === 22 && minor >= 22) || (major === 24 && minor >= 6) || major > 24)
     `millrace needs Node 22 from 22.22 on, or 24.6 and newer; this is ${process.version} (${process.execPath}).`,
   );
   console.error(
-    "Install one of these, or start millrace through npm or npx, which use the package's own Node.",
+    "Start it with one of these, or add one to your project with: npm install --save-dev node@24",
   );
   process.exit(78);
 }

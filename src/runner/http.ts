@@ -47,7 +47,14 @@ const wildcards = ["0.0.0.0", "::"];
 export async function openHttp(address: HttpAddress, view: HttpView): Promise<HttpEndpoint> {
   // Whoever asks wants a few kilobytes, soon: the limits keep a slow or greedy client from costing anything.
   const server = createServer(
-    { maxHeaderSize: 8_192, headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 5_000 },
+    {
+      maxHeaderSize: 8_192,
+      headersTimeout: 5_000,
+      requestTimeout: 10_000,
+      keepAliveTimeout: 5_000,
+      // Node looks for requests that take too long only so often: every 30 s unless told otherwise.
+      connectionsCheckingInterval: 1_000,
+    },
     (request, response) => {
       answer(request, response, address.host, view).catch((error) => {
         if (!response.headersSent) reply(response, 500, "text/plain", `${messageOf(error)}\n`);

@@ -4,10 +4,15 @@ import { ExitCode } from "./exit-code.ts";
 /**
  * Loads and compiles topology files. Their code may do anything: if it ends the process, or leaves it nothing
  * to wait for, that is said and the process exits 78 instead of passing for done.
+ *
+ * @param stopping aborted when nobody waits for them any more.
  */
-export async function loadTopologies(files: readonly string[]): ReturnType<typeof compileFiles> {
+export async function loadTopologies(
+  files: readonly string[],
+  stopping?: AbortSignal,
+): ReturnType<typeof compileFiles> {
   const explain = (code: number) => {
-    if (code !== ExitCode.done && code !== unsettled) return;
+    if (stopping?.aborted || (code !== ExitCode.done && code !== unsettled)) return;
     process.stderr.write(
       `${files.join(", ")}: the code ended the process, or waits for something that never comes, while it was loaded\n`,
     );

@@ -84,7 +84,7 @@ class RunCommand {
     let http: HttpEndpoint | undefined;
     let code: ExitCode;
     try {
-      if (!(await this.#load())) return await this.#report(ExitCode.configuration);
+      if (!(await this.#unlessStopped(this.#load()))) return await this.#report(ExitCode.configuration);
       http = await this.#openHttp();
       if (!(await this.#prepare())) return await this.#report(ExitCode.configuration);
       code = this.#stopping.signal.aborted ? ExitCode.done : await this.#runAll();
@@ -98,7 +98,7 @@ class RunCommand {
   }
 
   async #load(): Promise<boolean> {
-    const { plans, problems } = await loadTopologies(this.#files);
+    const { plans, problems } = await loadTopologies(this.#files, this.#stopping.signal);
     if (plans === undefined) {
       this.#say(`${formatProblems(problems, process.cwd())}\n`);
       this.#problems.push(...problems);
@@ -219,6 +219,11 @@ class RunCommand {
           ...(this.#embedded === undefined ? {} : { embedded: this.#embedded }),
         }),
       ),
+      ({ status, result }) => {
+        if (result.how === "done") return;
+        const { message, ...fields } = describeError(result.error);
+        this.#logger.error({ topology: status.topology, how: result.how, ...fields }, message);
+      },
     );
     this.#runs = runs;
     this.#phase = "running";
@@ -228,16 +233,11 @@ class RunCommand {
     // A run waits for input even when nothing else keeps the process alive.
     const alive = setInterval(() => {}, 2 ** 30);
     if (untilIdle || this.#allEnd()) runs.untilIdle().then(() => runs.drain());
-    else runs.failTogether();
+    runs.failTogether();
     const endings = await runs.finished;
     clearInterval(alive);
     this.#progress?.stop();
     this.#dump();
-    for (const { status, result } of endings) {
-      if (result.how === "done") continue;
-      const { message, ...fields } = describeError(result.error);
-      this.#logger.error({ topology: status.topology, how: result.how, ...fields }, message);
-    }
     const broken = endings.filter(({ status }) => !isConserved(status.conservation));
     for (const { status } of broken) {
       this.#logger.error(

@@ -107,6 +107,15 @@ test("when one fails the others are drained; when one is done they go on", async
   assert.equal(ending.two.drained, 0);
 });
 
+test("how one ended is told at once, though others go on", async () => {
+  const [one, two] = [new FakeRun(), new FakeRun()];
+  const told: string[] = [];
+  new Runs([one, two], ({ result }) => told.push(result.how));
+  two.finish({ how: "failed", error: new Error("?") });
+  await settlePromises();
+  assert.deepEqual(told, ["failed"]);
+});
+
 test("endings tell which have a result, in the order given", async () => {
   const { one, two, runs } = fakes();
   two.finish({ how: "done" });

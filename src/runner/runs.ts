@@ -14,7 +14,8 @@ export class Runs {
   /** How each ended, in the order given. */
   readonly finished: Promise<readonly Ending[]>;
 
-  constructor(runs: readonly Run[]) {
+  /** @param ended told of each as soon as it has ended, whatever the others do. */
+  constructor(runs: readonly Run[], ended: (ending: Ending) => void = () => {}) {
     this.#runs = runs;
     for (const run of this.#runs) {
       // What kept it from starting is its result as well.
@@ -24,7 +25,9 @@ export class Runs {
       this.#runs.map(async (run) => {
         const result = await run.finished;
         this.#results.set(run, result);
-        return { status: run.status(), result };
+        const ending = { status: run.status(), result };
+        ended(ending);
+        return ending;
       }),
     );
   }

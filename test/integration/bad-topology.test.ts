@@ -348,6 +348,19 @@ export default topology("files", (t) => {
   });
 });
 
+test("Kafka: two sources that would share a topic of one group between them", async (t) => {
+  await assertMarked(t, {
+    "shared.ts": `${head}
+export default topology("shared", (t) => {
+  t.from(cluster.source({ topics: ["a", "b"], group: "g" })).to(cluster.sink({ topic: "c" }));
+  t.from(cluster.source({ topics: ["a"], group: "h" })).to(cluster.sink({ topic: "d" }));
+  t.from(cluster.source({ topics: ["b"], group: "g" })) // ! topology-conflict
+    .to(cluster.sink({ topic: "e" }));
+});
+`,
+  });
+});
+
 test("what is no component where one belongs is named, and nothing is thrown", async (t) => {
   await assertMarked(t, {
     "confused.ts": `${head}
@@ -369,7 +382,7 @@ const nil = rabbitmq(); // ! option-missing
 export default topology("nothing", (t) => {
   t.from(none.source({ topics: ["a"] })).to(none.sink()); // ! option-missing // ! option-missing
   t.from(nil.source()).to(nil.sink()); // ! option-missing // ! option-missing
-  t.from(cluster.source({ topics: ["a"], group: "g" }))
+  t.from(cluster.source({ topics: ["a"], group: "n" }))
     .pipe(decode(), batch(null)) // ! option-missing // ! option-invalid
     .to(cluster.sink({ topic: "d" }));
   ${dead}

@@ -433,3 +433,40 @@ test("code that ends the process while it runs does not pass for success", async
   assert.equal(code, 1);
   assert.match(stderr, /process\.exit|ended before/);
 });
+
+test("one that fails ends the others under --until-idle too, though one of them never comes to its end", async (t) => {
+  const folder = freshFolder(t);
+  writeFileSync(join(folder, "one.ndjson"), "1\n");
+  writeFileSync(join(folder, "bad.ndjson"), "nope\n");
+  const stuck = topologyFile(
+    t,
+    flow("stuck", 'decode("json"), mapAsync(() => new Promise(() => {})), encode("json")'),
+  );
+  const fails = topologyFile(t, flow("fails", 'decode("json")').replace(/ {2}t\.deadLetters.*\n/, ""));
+  const { code, stderr } = await runMillrace(t, [
+    ...["run", stuck, fails, "--embedded", "--until-idle", "--drain", "500ms"],
+    ...[
+      "--feed",
+      `stuck.in=${join(folder, "one.ndjson")}`,
+      "--feed",
+      `fails.in=${join(folder, "bad.ndjson")}`,
+    ],
+  ]);
+  assert.equal(code, 1, stderr);
+  assert.match(
+    stderr,
+    /"level":"error"[^\n]*"topology":"fails"[^\n]*no dead letters[\s\S]*"mode":"draining"/,
+  );
+});
+
+test("SIGTERM while a topology file is still being loaded ends the program, without blame", async (t) => {
+  const file = topologyFile(
+    t,
+    'process.stderr.write("loading\\n"); await new Promise(() => setInterval(() => {}, 1_000));',
+  );
+  const runner = millrace(t, ["run", file, "--embedded"]);
+  await runner.logged("loading");
+  const { code, stdout, stderr } = await runner.stop();
+  assert.deepEqual([code, stdout], [0, ""], stderr);
+  assert.doesNotMatch(stderr, /waits for something/);
+});

@@ -92,6 +92,11 @@ class KafkaCluster implements KafkaConnection {
       problems,
       targets,
       targetKind: "topic",
+      claims: targets.map((topic) => ({
+        place: `kafka ${this.address} ${options.group} ${topic}`,
+        what: `topic "${topic}" by group "${options.group}"`,
+        remedy: "each would get a part of it: use one stream twice, or give each a group of its own",
+      })),
       credit: kafkaCredit(options),
       location: callerLocation(),
       open: (context) => {
