@@ -150,7 +150,8 @@ export const stageDefinition = defineOperator<StageOptions>({
 
 /**
  * Leads messages through any RxJS operators: the most power, and the least help. Prefer `map`, `filter` and
- * `mapAsync`, which cannot lose an acknowledgement.
+ * `mapAsync`, which cannot lose an acknowledgement. A topology file's `rxjs` is this package's own, and need not be
+ * installed beside it.
  */
 export function stage<A, B>(
   through: (messages: Observable<StageMessage<A>>) => Observable<StageMessage<B>>,
