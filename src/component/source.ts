@@ -60,6 +60,8 @@ export interface Claim {
   readonly what: string;
   /** What to give the other one instead. */
   readonly remedy: string;
+  /** Among whom it may not be shared: all topologies of the process (default), or the sources of one topology. */
+  readonly among?: "process" | "topology";
 }
 
 export interface CreditOptions {

@@ -8,6 +8,7 @@ import type { ProblemList } from "./problem.ts";
 interface Use {
   readonly component: Source | Sink;
   readonly location: Location | undefined;
+  readonly declaration: Declaration;
 }
 
 /**
@@ -20,9 +21,10 @@ export function checkClaims(declarations: readonly Declaration[], problems: Prob
   const all = [...new Map(uses.map((use) => [use.component, use])).values()];
   const owners = new Map<string, Use>();
   for (const use of all) {
-    for (const { place, what, remedy } of claimsOf(use.component)) {
-      const other = owners.get(place);
-      if (other === undefined) owners.set(place, use);
+    for (const { place, what, remedy, among } of claimsOf(use.component)) {
+      const claimed = among === "topology" ? `${declarations.indexOf(use.declaration)} ${place}` : place;
+      const other = owners.get(claimed);
+      if (other === undefined) owners.set(claimed, use);
       else {
         const message = `${what} is used by two sources${whereOther(other, use)}`;
         problems.error("topology-conflict", message, remedy, use.location);
@@ -47,10 +49,12 @@ function whereOther({ location: other }: Use, { location }: Use): string {
   return `, the other one in ${other.file === location?.file ? "line " : `${basename(other.file)}:`}${other.line}`;
 }
 
-function usesIn({ nodes, deadLetters }: Declaration): Use[] {
+function usesIn(declaration: Declaration): Use[] {
+  const { nodes, deadLetters } = declaration;
   const uses: Use[] = [];
   const add = (component: Source | Sink | undefined, usedAt: Location | undefined) => {
-    if (component !== undefined) uses.push({ component, location: component.location ?? usedAt });
+    if (component !== undefined)
+      uses.push({ component, location: component.location ?? usedAt, declaration });
   };
   for (const node of nodes) {
     if (node.kind === "source") add(node.source, node.location);

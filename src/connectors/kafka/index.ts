@@ -96,6 +96,7 @@ class KafkaCluster implements KafkaConnection {
         place: `kafka ${this.address} ${options.group} ${topic}`,
         what: `topic "${topic}" by group "${options.group}"`,
         remedy: "each would get a part of it: use one stream twice, or give each a group of its own",
+        among: "topology" as const,
       })),
       credit: kafkaCredit(options),
       location: callerLocation(),

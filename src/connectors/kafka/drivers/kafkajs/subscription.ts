@@ -12,7 +12,7 @@ import {
 import { within } from "../within.ts";
 import { subscriberAssigner } from "./assigner.ts";
 import { driverError } from "./errors.ts";
-import { guardCluster } from "./guarded-cluster.ts";
+import { type Guard, guardCluster, isStale } from "./guarded-cluster.ts";
 
 /** How long a partition with no room may hold the consumer before it is paused, ms. */
 const longestHold = 200;
@@ -84,9 +84,7 @@ class KafkaJsSubscription implements Subscription {
   readonly #holds = new Map<string, () => void>();
   #handingOver: string | undefined;
   #commits = 0;
-  /** Counts the ends and beginnings of assignments: what was fetched under another is not to be delivered. */
-  #epoch = 0;
-  #fetched = new WeakMap<object, number>();
+  #guard: Guard | undefined;
   #closed = false;
 
   constructor(kafka: Kafka, context: Context, options: SubscribeOptions, listener: SubscriptionListener) {
@@ -158,13 +156,14 @@ class KafkaJsSubscription implements Subscription {
       allowAutoTopicCreation: false,
       partitionAssigners: [
         (config) => {
-          this.#fetched = guardCluster(config.cluster, {
-            epoch: () => this.#epoch,
-            outOfRange: (partition, offset) => this.#listener.outOfRange(partition, offset),
+          const guard = guardCluster(config.cluster, (partition, offset) => {
+            if (this.#consumer === consumer) this.#listener.outOfRange(partition, offset);
           });
+          this.#guard = guard;
           const assigner = subscriberAssigner(config.cluster);
           return {
             ...assigner,
+            assign: (group) => guard.joining(assigner.assign(group)),
             protocol: (subscription) => {
               if (this.#consumer === consumer) this.#revoke();
               return assigner.protocol(subscription);
@@ -196,7 +195,7 @@ class KafkaJsSubscription implements Subscription {
       // Pauses survive a rejoin, and so would stop a partition that nobody remembers having paused.
       const paused = consumer.paused();
       if (paused.length > 0) consumer.resume(paused);
-      this.#epoch++;
+      this.#guard?.began();
       this.#owned = partitions;
       this.#backoff.reset();
       this.#listener.trouble(undefined, false);
@@ -222,9 +221,7 @@ class KafkaJsSubscription implements Subscription {
         eachBatchAutoResolve: false,
         partitionsConsumedConcurrently: 32,
         eachBatch: async ({ batch, resolveOffset }) => {
-          if (this.#consumer !== consumer || batch.messages.length === 0) return;
-          const { rawMessages } = batch as unknown as { readonly rawMessages: object };
-          if (this.#fetched.get(rawMessages) !== this.#epoch) return;
+          if (this.#consumer !== consumer || batch.messages.length === 0 || isStale(batch)) return;
           const last = batch.messages[batch.messages.length - 1]!.offset;
           const next = Number(batch.lastOffset()) + 1;
           // Resolving moves the fetch position only; what is committed is the checkpoint.
@@ -271,7 +268,7 @@ class KafkaJsSubscription implements Subscription {
   }
 
   #revoke(): void {
-    this.#epoch++;
+    this.#guard?.ended();
     const partitions = this.#owned;
     this.#release();
     if (partitions.length === 0) return;
