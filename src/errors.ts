@@ -74,6 +74,7 @@ export const errorTable = {
     summary: "a step can reject messages and there are no dead letters",
   },
   "step-after-batch": { class: "application", summary: "a step that works on messages stands after batch" },
+  "step-repeated": { class: "application", summary: "a step makes one before it useless" },
   "target-missing": { class: "application", summary: "a topic, queue or exchange does not exist" },
   "target-mismatch": { class: "application", summary: "a queue or exchange exists with other settings" },
   "access-refused": { class: "application", summary: "the broker refuses these credentials or this access" },
@@ -82,6 +83,10 @@ export const errorTable = {
   "disk-failed": { class: "system", summary: "a file cannot be written" },
   "dead-letter-impossible": { class: "system", summary: "a message must be dead-lettered and cannot be" },
   "drain-timeout": { class: "system", summary: "the drain did not finish in time" },
+  "stage-broken": {
+    class: "system",
+    summary: "a raw stage threw, ended early, or gave out what it had not been given",
+  },
   "gave-up": { class: "system", summary: "a fault lasted longer than the run may wait for it" },
   internal: { class: "system", summary: "a mistake in Millrace itself" },
   // The other side is away.

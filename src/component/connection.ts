@@ -1,3 +1,4 @@
+import type { ErrorCode } from "../errors.ts";
 import type { Context } from "./context.ts";
 import type { EmbeddedBroker } from "./embedded.ts";
 import type { Location } from "./location.ts";
@@ -19,6 +20,8 @@ export interface Unmet {
   readonly requirement: Requirement;
   readonly problem: string;
   readonly remedy: string;
+  /** Why it is not met. @default "target-missing" */
+  readonly code?: ErrorCode;
 }
 
 /**

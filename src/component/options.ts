@@ -1,11 +1,13 @@
 import { Ajv, type ErrorObject } from "ajv";
 import type { ErrorCode } from "../errors.ts";
 import { isUnset } from "./environment.ts";
+import { adviceOf, givenInWords, wordingOf } from "./option-wording.ts";
 import { Secret } from "./secret.ts";
 
 /**
  * JSON Schema (draft-07) of a component's options. Keywords beyond the draft: `isFunction`, `isDuration`, `isSize`
- * and `isSecret` (text or a {@link Secret}), each with the value `true`.
+ * and `isSecret` (text or a {@link Secret}), each with the value `true`. A `description` is the word for what is
+ * asked for, in what is told of a mistake: "must be a JSON pointer".
  */
 export type OptionsSchema = Readonly<Record<string, unknown>>;
 
@@ -59,15 +61,57 @@ export function optionProblems(owner: string, schema: OptionsSchema, options: un
     compiled.set(schema, validate);
   }
   if (validate(options)) return [];
-  const errors = (validate.errors ?? []).filter((error) => !isUnset(error.data));
+  const errors = mistakesIn(validate.errors ?? []);
   const misspelt = misspeltOptions(schema, errors);
   const problems = errors
-    .filter((error) => error.keyword !== "anyOf" && error.keyword !== "oneOf" && error.keyword !== "if")
     .filter((error) => !(error.keyword === "required" && misspelt.has(missingOption(error))))
     .map((error) => describe(owner, schema, error));
-  return problems.length > 0
-    ? dedupe(problems)
-    : errors.slice(0, 1).map((error) => describe(owner, schema, error));
+  return dedupe(problems);
+}
+
+/** Errors about what an object has or lacks: there may be several of one object. */
+const structural = new Set(["required", "additionalProperties", "dependencies"]);
+
+/** Of the validator's errors those that are mistakes of the author: it tells one for each part of a choice, and one for the whole. */
+function mistakesIn(all: readonly ErrorObject[]): ErrorObject[] {
+  let errors = [...all];
+  for (const choice of all) {
+    if (choice.keyword !== "anyOf" && choice.keyword !== "oneOf") continue;
+    if (!errors.includes(choice)) continue;
+    const parts = errors.filter((error) => isPartOf(choice, error));
+    const meant = meantBranch(choice, parts);
+    // Where one of the choices was plainly meant, its own mistakes say more than what the choices are.
+    const dropped = new Set(meant === undefined ? parts : parts.filter((part) => !meant.includes(part)));
+    if (meant !== undefined || parts.some(({ data }) => isUnset(data))) dropped.add(choice);
+    errors = errors.filter((error) => !dropped.has(error));
+  }
+  const places = new Set<string>();
+  return errors.filter((error) => {
+    if (isUnset(error.data)) return false;
+    if (structural.has(error.keyword)) return true;
+    if (places.has(error.instancePath)) return false;
+    places.add(error.instancePath);
+    return true;
+  });
+}
+
+function isPartOf(choice: ErrorObject, error: ErrorObject): boolean {
+  const { schemaPath, instancePath } = error;
+  return schemaPath.startsWith(`${choice.schemaPath}/`) && instancePath.startsWith(choice.instancePath);
+}
+
+/** The errors of the choice whose kind of value was given, if they are about what is in that value. */
+function meantBranch(choice: ErrorObject, parts: readonly ErrorObject[]): ErrorObject[] | undefined {
+  const branches = new Map<string, ErrorObject[]>();
+  for (const part of parts) {
+    const branch = part.schemaPath.slice(choice.schemaPath.length + 1).split("/", 1)[0]!;
+    branches.set(branch, [...(branches.get(branch) ?? []), part]);
+  }
+  return [...branches.values()].find((errors) =>
+    errors.every(
+      ({ keyword, instancePath }) => structural.has(keyword) || instancePath !== choice.instancePath,
+    ),
+  );
 }
 
 /** Required options that are there under a name near theirs: told as unknown, they need not be told as missing. */
@@ -122,7 +166,18 @@ function describe(owner: string, schema: OptionsSchema, error: ErrorObject): Opt
       remedy: `add ${missing}`,
     };
   }
-  const about = path === "" ? owner : `${owner}: "${path}"`;
+  if (error.keyword === "dependencies") {
+    const [given, missing] = [params.property, params.missingProperty].map((option) =>
+      [path, option].filter((part) => part !== "").join("."),
+    );
+    return {
+      code: "option-missing",
+      message: `${owner} needs the option "${missing!}" with "${given!}"`,
+      remedy: `add ${missing!}, or leave out ${given!}`,
+    };
+  }
+  const about = path === "" ? `${owner}: the options` : `${owner}: "${path}"`;
+  const asked = (error.parentSchema ?? {}) as OptionsSchema;
   switch (error.keyword) {
     case "isFunction":
       return { code: "option-invalid", message: `${about} must be a function`, remedy: "give a function" };
@@ -153,11 +208,19 @@ function describe(owner: string, schema: OptionsSchema, error: ErrorObject): Opt
         remedy: near === undefined ? `use one of: ${allowed.join(", ")}` : `did you mean "${near}"?`,
       };
     }
+    case "uniqueItems": {
+      const [first, second] = [params.i, params.j].map((index) => Number(index) + 1);
+      return {
+        code: "option-invalid",
+        message: `${about} has the same entry twice, as number ${first!} and ${second!}`,
+        remedy: "remove one of them",
+      };
+    }
     default:
       return {
         code: "option-invalid",
-        message: `${about} ${error.message ?? "is not valid"}`,
-        remedy: "see the component's options",
+        message: `${about} must be ${wordingOf(asked)}, not ${givenInWords(error.data, asked)}`,
+        remedy: `give ${adviceOf(asked)}`,
       };
   }
 }
@@ -180,13 +243,19 @@ export function nearest(
   return best;
 }
 
+/** Letters to add, remove or replace; two neighbours that changed places count once. */
 function editDistance(a: string, b: string): number {
+  let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+      const edits = [row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)];
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      if (swapped) edits.push(before[j - 2]! + 1);
+      next.push(Math.min(...edits));
     }
+    before = row;
     row = next;
   }
   return row[b.length]!;

@@ -46,8 +46,8 @@ const schema = {
     id: {
       anyOf: [
         { isFunction: true },
-        { type: "string" },
-        { type: "array", items: { type: "string" }, minItems: 1 },
+        { type: "string", description: "a JSON pointer" },
+        { type: "array", items: { type: "string" }, minItems: 1, description: "a list of them" },
       ],
     },
     scope: { enum: ["lane", "topology"] },

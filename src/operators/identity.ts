@@ -29,6 +29,18 @@ const isUnsafe: IdentityFault = Object.freeze({
   reason:
     "is a number beyond ±(2^53 - 1), whose last digits are lost: name the field by its JSON pointer, which reads the digits from the bytes",
 });
+/** What {@link JsonPointer} gives for such a number that the bytes do not have as plain digits either. */
+export const unsafeAsWritten: IdentityFault = Object.freeze({
+  kind: "invalid",
+  reason:
+    "is a number beyond ±(2^53 - 1) that is written with a fraction or an exponent, or at endless length: its writer must write plain digits, or text",
+});
+/** The same where the value has been changed since it was decoded. */
+export const unsafeAndChanged: IdentityFault = Object.freeze({
+  kind: "invalid",
+  reason:
+    "is a number beyond ±(2^53 - 1) in a value that was changed, whose last digits are lost: read it before the step that changes the value, or make it text there",
+});
 const isFractional: IdentityFault = Object.freeze({
   kind: "invalid",
   reason: "is not a whole number: make it text",
@@ -127,6 +139,7 @@ function textOf(value: unknown): string | IdentityFault {
       return isUndefined;
     case "object":
       if (value === null) return isNull;
+      if (value === unsafeAsWritten || value === unsafeAndChanged) return value as IdentityFault;
       return typeof (value as { then?: unknown }).then === "function" ? isPromise : isOther;
     default:
       return isOther;

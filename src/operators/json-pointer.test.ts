@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { Chunk } from "../message/chunk.ts";
 import { Lane } from "../message/lane.ts";
 import { PlainRecords } from "../message/records.ts";
+import { identityOf, keyBytesOf, unsafeAndChanged, unsafeAsWritten } from "./identity.ts";
 import { JsonPointer, pointerProblem } from "./json-pointer.ts";
 
 const ledger = { taken: () => {}, settled: () => {}, branched: () => {} };
@@ -72,13 +73,22 @@ test("of members with one name the last counts, as for JSON.parse", () => {
   assert.equal(exactly('{"id":9007199254740995,"id":"x"}', "/id"), "x");
 });
 
-test("what has no exact whole number stays as JSON.parse rounded it", () => {
-  assert.equal(exactly('{"id":1e20}', "/id"), 1e20);
+test("what has no exact whole number is a fault that says why, and advises what was not done yet", () => {
+  for (const written of ["1e20", "1e21", "12345678901234567894.0", "1.2345678901234567894e19", "1e400"]) {
+    assert.equal(exactly(`{"id":${written}}`, "/id"), unsafeAsWritten, written);
+  }
   assert.equal(exactly('{"id":1.5}', "/id"), 1.5);
-  assert.equal(exactly(`{"id":${"9".repeat(2_000)}}`, "/id"), Number.POSITIVE_INFINITY);
+  assert.equal(exactly('{"id":1e3}', "/id"), 1000);
+  assert.equal(exactly(`{"id":${"9".repeat(2_000)}}`, "/id"), unsafeAsWritten);
+  for (const fault of [unsafeAsWritten, unsafeAndChanged]) {
+    assert.equal(keyBytesOf(fault), fault);
+    assert.equal(identityOf(fault), fault);
+    assert.equal(identityOf(["a", fault]), fault);
+    assert.doesNotMatch(fault.reason, /pointer/);
+  }
   const changed = decoded('{"id":9007199254740993}');
   changed.changed = true;
-  assert.equal(new JsonPointer("/id").readExactly(changed, 0), 9007199254740992);
+  assert.equal(new JsonPointer("/id").readExactly(changed, 0), unsafeAndChanged);
 });
 
 test("finds in the bytes exactly what JSON.parse finds", () => {

@@ -1,4 +1,5 @@
 import type { Chunk } from "../message/chunk.ts";
+import { unsafeAndChanged, unsafeAsWritten } from "./identity.ts";
 
 /** Longer numbers are refused: turning digits into a bigint costs more than linear time. */
 const mostDigits = 1_000;
@@ -50,15 +51,16 @@ export class JsonPointer {
 
   /**
    * The same for message `index` of a chunk, but a whole number beyond ±(2⁵³ − 1), which JSON.parse has rounded,
-   * is read again from the message's bytes and comes as an exact bigint. It stays the rounded number where
-   * the bytes no longer stand for the value, or where they have a fraction or an exponent.
+   * is read again from the message's bytes and comes as an exact bigint. Where the bytes no longer stand for the
+   * value, or have a fraction or an exponent, it comes as the fault that keeps it from being an identity.
    */
   readExactly(chunk: Chunk, index: number): unknown {
     const found = this.read(chunk.value(index));
-    if (typeof found !== "number" || Number.isSafeInteger(found) || chunk.changed) return found;
+    if (typeof found !== "number" || Math.abs(found) <= Number.MAX_SAFE_INTEGER) return found;
+    if (chunk.changed) return unsafeAndChanged;
     const bytes = chunk.payload(index);
     const exact = bytes === null ? undefined : this.#wholeNumber(bytes);
-    return exact !== undefined && Number(exact) === found ? exact : found;
+    return exact !== undefined && Number(exact) === found ? exact : unsafeAsWritten;
   }
 
   /** The whole number that valid JSON text has there; undefined if there is none. */

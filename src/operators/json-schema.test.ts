@@ -60,7 +60,12 @@ test("words that nobody knows are ignored; those that look misspelt are told, wh
       definitions: { "a/b": { minlenght: 1 } },
       allOf: [{ not: { propertis: {} } }],
       items: [{ Type: "string" }],
-      properties: { day: { format: "datetime" }, at: { format: "date-tme" }, other: { format: "colour" } },
+      properties: {
+        day: { format: "datetime" },
+        at: { format: "date-tme" },
+        to: { format: "emial" },
+        other: { format: "colour" },
+      },
     }),
     [
       '/definitions/a~1b "minlenght" is no word of draft-07: did you mean "minLength"?',
@@ -68,6 +73,7 @@ test("words that nobody knows are ignored; those that look misspelt are told, wh
       '/items/0 "Type" is no word of draft-07: did you mean "type"?',
       '/properties/day/format "datetime" is no known format: did you mean "date-time"?',
       '/properties/at/format "date-tme" is no known format: did you mean "date-time"?',
+      '/properties/to/format "emial" is no known format: did you mean "email"?',
     ],
   );
 });

@@ -14,6 +14,7 @@ import {
   tap,
   throwError,
 } from "rxjs";
+import type { MillraceError } from "../errors.ts";
 import { OperatorBed } from "../testing/operator-bed.ts";
 import { type StageMessage, stage } from "./stage.ts";
 
@@ -68,6 +69,8 @@ test("whatever could lose an outcome stops the run", () => {
       [/no message/, (messages) => messages.pipe(mapEach((m) => ({ ...m }) as StageMessage<number>))],
       [/completed before its input/, (messages) => messages.pipe(take(1))],
       [/failed: broken/, (messages) => messages.pipe(mergeMap(() => throwError(() => new Error("broken"))))],
+      [/returned no Observable/, () => 5 as never],
+      [/returned no Observable/, () => undefined as never],
       [
         /the stage threw no/,
         () => {
@@ -78,7 +81,12 @@ test("whatever could lose an outcome stops the run", () => {
   for (const [expected, through] of cases) {
     const bed = bedOf(through);
     bed.sendValues([1, 2]);
-    assert.match(bed.failures[0]?.message ?? "", expected);
+    const [failure] = bed.failures as MillraceError[];
+    assert.match(failure?.message ?? "", expected);
+    assert.match(failure!.message, new RegExp(`^${bed.context.node}: `));
+    // It came up while running: another start may go well.
+    assert.deepEqual([failure!.code, failure!.class], ["stage-broken", "system"]);
+    assert.ok(failure!.remedy);
   }
 });
 

@@ -71,32 +71,52 @@ export const stageDefinition = defineOperator<StageOptions>({
           return count;
         });
         let inputOver = false;
-        const fail = (text: string, cause?: unknown) =>
-          context.fail(new MillraceError("author-error", `${context.node}: ${text}`, { cause }));
+        const fail = (text: string, remedy: string, cause?: unknown) =>
+          context.fail(new MillraceError("stage-broken", `${context.node}: ${text}`, { remedy, cause }));
         let output: Observable<StageMessage<unknown>>;
         try {
           output = through(input);
         } catch (error) {
-          fail(`the stage threw ${messageOf(error)}`, error);
+          fail(`the stage threw ${messageOf(error)}`, "correct the function given to stage()", error);
+          return undefined;
+        }
+        if (typeof (output as Partial<typeof output> | null | undefined)?.subscribe !== "function") {
+          fail(
+            "the stage returned no Observable",
+            "return the stream it was given, led through operators: stage((messages) => messages.pipe(…))",
+          );
           return undefined;
         }
         const stage = output.subscribe({
           next(message) {
             if (!(message instanceof Carried)) {
               fail(
-                "the stage emitted something that is no message: emit what you were given, or message.with(value)",
+                "the stage emitted something that is no message",
+                "emit what you were given, or message.with(value)",
               );
               return;
             }
             const chunk = message.takeChunk();
             if (chunk === "again")
-              fail("the stage emitted a message that had left it: each goes on once or is dropped");
+              fail(
+                "the stage emitted a message that had left it",
+                "let each message go on once, or drop it: one that is to become several goes through a fan-out",
+              );
             else if (chunk !== undefined) subscriber.next(chunk);
           },
-          error: (error) => fail(`the stage failed: ${messageOf(error)}`, error),
+          error: (error) =>
+            fail(
+              `the stage failed: ${messageOf(error)}`,
+              "catch the error in the stage, message by message",
+              error,
+            ),
           complete() {
             if (inputOver) subscriber.complete();
-            else fail("the stage completed before its input did");
+            else
+              fail(
+                "the stage completed before its input did",
+                "leave out what ends a stream, such as take() or first(); drop the messages that are not wanted",
+              );
           },
         });
         const subscription = source.subscribe({
@@ -130,7 +150,8 @@ export const stageDefinition = defineOperator<StageOptions>({
 
 /**
  * Leads messages through any RxJS operators: the most power, and the least help. Prefer `map`, `filter` and
- * `mapAsync`, which cannot lose an acknowledgement.
+ * `mapAsync`, which cannot lose an acknowledgement. A topology file's `rxjs` is this package's own, and need not be
+ * installed beside it.
  */
 export function stage<A, B>(
   through: (messages: Observable<StageMessage<A>>) => Observable<StageMessage<B>>,

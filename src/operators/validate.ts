@@ -26,7 +26,12 @@ type Options = ValidateOptions & {
 const optionsSchema: OptionsSchema = {
   type: "object",
   properties: {
-    schema: { anyOf: [{ type: ["object", "boolean"] }, { isFunction: true }] },
+    schema: {
+      anyOf: [
+        { type: ["object", "boolean"], description: "a JSON Schema" },
+        { isFunction: true, description: "a Standard Schema" },
+      ],
+    },
     trustPatterns: { type: "boolean" },
   },
   required: ["schema"],

@@ -7,7 +7,7 @@ import { ExitCode } from "./exit-code.ts";
 import { loadTopologies } from "./loading.ts";
 import { createLogger } from "./logger.ts";
 import { describeError } from "./report.ts";
-import { meetRequirements, tellFailure } from "./requirements.ts";
+import { isCreatable, meetRequirements, tellFailure } from "./requirements.ts";
 import { endOnUncaught } from "./signals.ts";
 import { printable } from "./terminal.ts";
 import { logWarnings } from "./warnings.ts";
@@ -62,9 +62,10 @@ async function askBrokers(plan: Plan): Promise<{ readonly line: string; readonly
         wait: false,
         contextFor,
       });
-      for (const { requirement, problem, remedy } of unmet) {
-        const line = `${requirement.at}  error  target-missing  ${problem}  → ${remedy}`;
-        found.push({ line, creatable: true });
+      for (const one of unmet) {
+        const { requirement, problem, remedy, code = "target-missing" } = one;
+        const line = `${requirement.at}  error  ${code}  ${problem}  → ${remedy}`;
+        found.push({ line, creatable: isCreatable(one) });
       }
     } catch (error) {
       const { code = "connection-lost", remedy } = describeError(error);

@@ -3,6 +3,7 @@ import { parseDuration } from "../component/options.ts";
 import { messageOf } from "../errors.ts";
 import { type DrawingFormat, drawingFormats } from "../topology/describe.ts";
 import { checkCommand } from "./check-command.ts";
+import { parseDump } from "./dump.ts";
 import { ExitCode, UsageError } from "./exit-code.ts";
 import { type FeedOption, parseFeed } from "./feed.ts";
 import { graphCommand } from "./graph-command.ts";
@@ -42,6 +43,7 @@ export async function cli(args: readonly string[]): Promise<ExitCode> {
     .option(
       "--dump <dir>",
       "write each topic and queue of the embedded brokers to <dir>/<name>.ndjson at the end",
+      asArgument(parseDump),
     )
     .option("--until-idle", "end when every source is at its end and nothing is in flight")
     .option("--create", "create missing topics and queues on the real brokers first")
@@ -126,8 +128,9 @@ function asArgument<T>(parse: (text: string) => T): (text: string) => T {
 }
 
 const feedHelp =
-  "publish the lines of a file into a topic or queue of an embedded broker first; repeatable. A line is the " +
-  "value, or the record form that --dump writes";
+  "publish the lines of a file into a topic or queue of an embedded broker first; repeatable. A line that is not " +
+  "empty is the value, or the record form that --dump writes. Where several brokers have a target of that name, " +
+  "name the kind of broker too, and its address: kafka:orders, rabbitmq:orders, kafka:orders@127.0.0.1:9092";
 
 const examples = `
 Examples:
@@ -145,7 +148,8 @@ go to standard error, as JSON lines in a pipe. A topology that writes to standar
 on standard error.
 
 Record form: a JSON object with "value" and at least one of "partition", "offset", "key", "headers", "timestamp",
-nothing else, each as --dump writes it; any other line is the value itself.
+nothing else, each as --dump writes it; any other line is the value itself. Lines that are empty, and lines that
+have these members with other types, are counted in a warning.
 
 Examples:
   $ millrace run topologies/orders.ts --embedded --feed orders=orders.ndjson --until-idle --dump out

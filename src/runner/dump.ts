@@ -1,8 +1,10 @@
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { EmbeddedBroker, StoredMessage } from "../component/embedded.ts";
+import { makeFolder } from "../component/folder.ts";
 import { readable, readableHeaders } from "../message/record-form.ts";
+import { UsageError } from "./exit-code.ts";
 
 /** A topic or queue to be written to a file. */
 export interface DumpTarget {
@@ -11,6 +13,12 @@ export interface DumpTarget {
   readonly address: string;
   readonly broker: EmbeddedBroker;
   readonly name: string;
+}
+
+/** The folder of `--dump`. Throws a {@link UsageError} when it has no name. */
+export function parseDump(folder: string): string {
+  if (folder === "") throw new UsageError("give a folder, as in --dump out");
+  return folder;
 }
 
 /** Written to the file at a time, in characters. */
@@ -25,7 +33,7 @@ const pieceLength = 256 * 1024;
  * @returns the files, in the order of the targets.
  */
 export function dump(folder: string, targets: readonly DumpTarget[]): string[] {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   return fileNames(targets).map((name, i) => {
     const { broker, name: target } = targets[i]!;
     const path = join(folder, name);

@@ -23,8 +23,22 @@ test("a target is found by name, else the nearest one is told", () => {
 
 test("a name that two brokers have needs the connector", () => {
   const targets = [target("orders"), target("orders", "rabbitmq")];
-  assert.throws(() => findTarget("orders", targets), /kafka:orders \(a:1\), rabbitmq:orders \(a:1\)/);
+  assert.throws(() => findTarget("orders", targets), /one of them: kafka:orders, rabbitmq:orders$/);
   assert.equal(findTarget("rabbitmq:orders", targets), targets[1]);
+});
+
+test("a name that two brokers of one kind have needs the address, and what is told can be given", () => {
+  const targets = [target("orders"), target("orders", "kafka", "b:1,b:2"), target("other")];
+  for (const name of ["orders", "kafka:orders"]) {
+    const told = /one of them: kafka:orders@a:1, kafka:orders@b:1,b:2$/;
+    assert.throws(() => findTarget(name, targets), told);
+  }
+  assert.equal(findTarget("kafka:orders@a:1", targets), targets[0]);
+  assert.equal(findTarget("kafka:orders@b:1,b:2", targets), targets[1]);
+  assert.throws(() => findTarget("kafka:orders@c:1", targets), UsageError);
+  // A topic may be called anything: its own name comes first.
+  const odd = [...targets, target("kafka:orders@a:1")];
+  assert.equal(findTarget("kafka:orders@a:1", odd), odd[3]);
 });
 
 test("one broker for each kind and address, made at first use", () => {

@@ -40,15 +40,20 @@ export function realBrokers(
     .map(({ connection }) => `${connection.connector} at ${connection.address}`);
 }
 
-/** The target that `--feed` names: by name, or as `connector:name`. Throws a {@link UsageError}. */
+/**
+ * The target that `--feed` names: by name, as `connector:name`, or as `connector:name@address`. Throws a
+ * {@link UsageError}.
+ */
 export function findTarget(name: string, targets: readonly DumpTarget[]): DumpTarget {
   const long = (target: DumpTarget) => `${target.connector}:${target.name}`;
-  let found = targets.filter((target) => target.name === name);
-  if (found.length === 0) found = targets.filter((target) => long(target) === name);
-  if (found.length === 1) return found[0]!;
-  if (found.length > 1) {
-    const choices = found.map((target) => `${long(target)} (${target.address})`).join(", ");
-    throw new UsageError(`--feed ${name}: several brokers have it: ${choices}`);
+  const longest = (target: DumpTarget) => `${long(target)}@${target.address}`;
+  for (const form of [(target: DumpTarget) => target.name, long, longest]) {
+    const found = targets.filter((target) => form(target) === name);
+    if (found.length === 1) return found[0]!;
+    if (found.length === 0) continue;
+    const unique = new Set(found.map(long)).size === found.length;
+    const choices = found.map(unique ? long : longest);
+    throw new UsageError(`--feed ${name}: several brokers have it; name one of them: ${choices.join(", ")}`);
   }
   const near = nearest(
     name,

@@ -1,6 +1,13 @@
-import { messageOf } from "../errors.ts";
-import { cli } from "./cli.ts";
-import { ExitCode } from "./exit-code.ts";
+import { holdStopSignals } from "./early-signals.ts";
+
+// Before anything else is loaded, which takes a second on a slow machine. Only a run has something to do when it is
+// told to stop; other commands just end.
+if (process.argv[2] === "run") holdStopSignals();
+const [{ messageOf }, { cli }, { ExitCode }] = await Promise.all([
+  import("../errors.ts"),
+  import("./cli.ts"),
+  import("./exit-code.ts"),
+]);
 
 /**
  * The process. It ends itself: a client library's forgotten timer must not keep it alive, and what was written

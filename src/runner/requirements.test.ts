@@ -4,7 +4,7 @@ import type { Connection, Requirement } from "../component/connection.ts";
 import type { EmbeddedBroker } from "../component/embedded.ts";
 import { MillraceError } from "../errors.ts";
 import { type TestContext, testContext } from "../testing/context.ts";
-import { meetRequirements } from "./requirements.ts";
+import { isCreatable, meetRequirements } from "./requirements.ts";
 
 const requirement: Requirement = { kind: "topic", name: "orders", role: "source", at: "orders.ts:3" };
 
@@ -70,6 +70,14 @@ test("with create it is created; on an embedded broker always", async () => {
   const embedded = fake({ targets: () => [], feed: () => {}, contents: () => [] });
   assert.deepEqual(await meet(embedded), []);
   assert.deepEqual([...embedded.existing], ["orders"]);
+});
+
+test("only what is missing on a broker can be created", () => {
+  const unmet = { requirement, problem: "", remedy: "" };
+  assert.equal(isCreatable(unmet), true);
+  assert.equal(isCreatable({ ...unmet, code: "target-missing" }), true);
+  assert.equal(isCreatable({ ...unmet, code: "target-mismatch" }), false);
+  assert.equal(isCreatable({ ...unmet, requirement: { ...requirement, kind: "file" } }), false);
 });
 
 test("a broker that is away is waited for, or not", async () => {

@@ -61,6 +61,11 @@ async function meet(
   }
 }
 
+/** Whether `--create` would help: what is there otherwise than declared, and files, it leaves alone. */
+export function isCreatable({ requirement, code = "target-missing" }: Unmet): boolean {
+  return code === "target-missing" && requirement.kind !== "file";
+}
+
 /** Errors of ours name the broker themselves. */
 export function tellFailure(connection: Connection, error: unknown): string {
   const message = messageOf(error);

@@ -1,7 +1,7 @@
 import { createReadStream } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import type { Connection } from "../component/connection.ts";
 import type { Context, Logger } from "../component/context.ts";
+import { makeFolder } from "../component/folder.ts";
 import { PooledWork, systemClock, systemRandom } from "../component/system.ts";
 import { messageOf } from "../errors.ts";
 import { start } from "../runtime/run.ts";
@@ -17,7 +17,7 @@ import { loadTopologies } from "./loading.ts";
 import { createLogger, type LogLevel } from "./logger.ts";
 import { Progress } from "./progress.ts";
 import { describeError, type Report, type ReportedProblem, reportJson, reportTables } from "./report.ts";
-import { meetRequirements } from "./requirements.ts";
+import { isCreatable, meetRequirements } from "./requirements.ts";
 import { Runs } from "./runs.ts";
 import { listenToProcess } from "./signals.ts";
 import { isConserved } from "./table.ts";
@@ -137,9 +137,13 @@ class RunCommand {
       if (real !== undefined) {
         throw new UsageError(`--dump shows embedded brokers only, and this is ${real}; add --embedded`);
       }
-      await mkdir(folder, { recursive: true }).catch((error) => {
-        throw new UsageError(`--dump ${folder}: ${messageOf(error)}`);
-      });
+      try {
+        makeFolder(folder);
+      } catch (error) {
+        throw new UsageError(
+          `--dump ${folder}: ${messageOf(error)}; give a folder, or a path where one can be made`,
+        );
+      }
     }
     // Every target is looked up before anything is made or published.
     for (const one of feeds) this.#targetOf(one);
@@ -153,12 +157,13 @@ class RunCommand {
         },
       }),
     );
-    for (const { requirement, problem, remedy } of unmet) {
+    for (const { requirement, problem, remedy, code = "target-missing" } of unmet) {
       this.#say(`${requirement.at}: ${problem}; ${remedy}\n`);
-      this.#problems.push({ code: "target-missing", message: `${requirement.at}: ${problem}`, remedy });
+      this.#problems.push({ code, message: `${requirement.at}: ${problem}`, remedy });
     }
     if (unmet.length > 0) {
-      if (!create) this.#say(`to create what is missing: millrace run --create ${this.#files.join(" ")}\n`);
+      if (!create && unmet.some(isCreatable))
+        this.#say(`to create what is missing: millrace run --create ${this.#files.join(" ")}\n`);
       return false;
     }
     for (const one of feeds) await this.#feed(one);
@@ -182,8 +187,19 @@ class RunCommand {
   async #feed(option: FeedOption): Promise<void> {
     const { broker, name } = this.#targetOf(option);
     try {
-      const count = await this.#unlessStopped(feed(broker, name, createReadStream(option.file)));
-      this.#logger.info({ file: option.file, messages: count }, `fed ${name}`);
+      const { file } = option;
+      const fed = await this.#unlessStopped(feed(broker, name, createReadStream(file)));
+      this.#logger.info({ file, messages: fed.messages }, `fed ${name}`);
+      if (fed.emptyLines > 0) {
+        this.#logger.warn({ file, lines: fed.emptyLines }, `not fed to ${name}: lines that are empty`);
+      }
+      if (fed.nearlyRecords > 0) {
+        const fields = { file, lines: fed.nearlyRecords, first: fed.firstNearly };
+        this.#logger.warn(
+          fields,
+          `fed to ${name} as values: lines that have the members of the record form, and not its types`,
+        );
+      }
     } catch (error) {
       if (this.#stopping.signal.aborted) throw error;
       throw new UsageError(`--feed ${option.target}=${option.file}: ${messageOf(error)}`);

@@ -1,4 +1,5 @@
 import { messageOf } from "../errors.ts";
+import { releaseStopSignals, stopSignals } from "./early-signals.ts";
 import { ExitCode } from "./exit-code.ts";
 
 /** What the process does when it is told something from outside, or when something escapes it. */
@@ -21,11 +22,12 @@ export function listenToProcess(actions: SignalActions): void {
     stopping = true;
     actions.stop(signal);
   };
-  process.on("SIGTERM", stop);
-  process.on("SIGINT", stop);
+  for (const signal of stopSignals) process.on(signal, stop);
   process.on("SIGUSR2", () => actions.report());
   process.on("uncaughtException", (error) => actions.crash(error));
   process.on("unhandledRejection", (reason) => actions.crash(reason));
+  // What came while the program was loaded is obeyed now.
+  for (const signal of releaseStopSignals()) stop(signal);
 }
 
 /** For a process that runs nothing: an error that nobody caught is told, without credentials, and ends it. */

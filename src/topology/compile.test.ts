@@ -287,6 +287,16 @@ const mistaken: readonly (readonly [
     ],
   ],
   [
+    "compress twice",
+    (t) => {
+      t.from(inertSource("a")).pipe(compress(), batch(), compress(), compress()).to(inertSink("b"));
+    },
+    [
+      "step-repeated: compress-2 says how to compress, and compress-1 before it has said so: only the last one would count",
+      "step-repeated: compress-3 says how to compress, and compress-2 before it has said so: only the last one would count",
+    ],
+  ],
+  [
     "a route after batch",
     (t) => {
       t.from(inertSource("a")).pipe(batch()).route({}, { otherwise: "b" }).b.to(inertSink("c"));
@@ -453,6 +463,9 @@ test("what could look like a mistake and is none", () => {
     // A batch of exactly the credit, lanes that fit, and batches that meet only at their sink.
     const full = t.from(inertSource("g", { lanes: 10 })).pipe(batch(100), compress());
     t.merge(full, t.from(inertSource("h")).pipe(batch(1_000))).to(inertSink("i"));
+    const later = t.merge();
+    later.add(t.from(inertSource("n")).pipe(compress())).add(t.from(inertSource("o")).pipe(compress()));
+    later.to(inertSink("p"));
     // Decoded bytes stand for the value until it is changed; what was encoded is bytes again.
     t.from(inertSource("j")).pipe(decode(), filter()).to(inertSink("k"));
     t.from(inertSource("l")).pipe(decode(), map(), encode(), decode()).to(inertSink("m"));

@@ -176,6 +176,15 @@ function checkShape(
       );
     }
   }
+  for (const node of nodes) {
+    if (node.kind !== "merge" || node.used) continue;
+    problems.error(
+      "option-missing",
+      "merge() was given no stream",
+      "give the streams to merge, or add them with .add(…)",
+      node.location,
+    );
+  }
   for (const { location } of deadLetters.slice(1)) {
     problems.error(
       "topology-duplicate-name",

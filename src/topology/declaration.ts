@@ -34,6 +34,12 @@ export type DeclaredSink = DeclaredBase & {
   readonly loop: boolean;
 };
 
+export type DeclaredMerge = DeclaredBase & {
+  readonly kind: "merge";
+  /** Something was given to it, even if that was no stream, which was then noted as a mistake. */
+  used: boolean;
+};
+
 /**
  * A node as it was declared. A source or sink is undefined where something else was given in its place, which
  * was noted as a mistake; the node stays, so that what is said of the others stays true.
@@ -42,7 +48,7 @@ export type DeclaredNode =
   | (DeclaredBase & { readonly kind: "source"; readonly source: Source | undefined })
   | (DeclaredBase & { readonly kind: "operator"; readonly operator: Operator<never, unknown> })
   | (DeclaredBase & { readonly kind: "route"; readonly router: Router })
-  | (DeclaredBase & { readonly kind: "merge" })
+  | DeclaredMerge
   | DeclaredSink;
 
 /** What the graph needs of the operators: the one verb that makes several streams of one. */

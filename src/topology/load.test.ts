@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
+import * as rxjs from "rxjs";
 import * as millrace from "../index.ts";
 import { compileFiles, load } from "./load.ts";
 import { formatProblems, type Problem } from "./problem.ts";
@@ -56,6 +57,42 @@ test("a file anywhere loads, and millrace in it is this copy, whatever is instal
   assert.equal(loaded.seen, millrace);
   assert.deepEqual(loaded.others, [42, millrace.topology]);
   assert.equal((await load(path("orders.ts"))).topology, topology, "a file is evaluated once");
+});
+
+test("RxJS in a topology is this package's, with none and with another installed beside it", async (t) => {
+  const text = `${sound("rx")}
+    import * as all from "rxjs";
+    import { map } from "rxjs/operators";
+    import { more } from "./more.ts";
+    import { theirs } from "neighbour";
+    export const seen: unknown[] = [all.Observable, map, more, theirs];`;
+  const files = { "more.ts": 'import { Subject } from "rxjs"; export const more = Subject;' };
+  const neighbour = {
+    "node_modules/neighbour/package.json":
+      '{ "name": "neighbour", "type": "module", "exports": "./index.js" }',
+  };
+  const alone = folderOf(t, {
+    ...files,
+    ...neighbour,
+    "node_modules/neighbour/index.js": "export const theirs = 1;",
+    "rx.ts": text,
+  });
+  const beside = folderOf(t, {
+    ...files,
+    ...neighbour,
+    "node_modules/neighbour/index.js": 'export { Observable as theirs } from "rxjs";',
+    "node_modules/rxjs/package.json": '{ "name": "rxjs", "type": "module", "exports": "./index.js" }',
+    "node_modules/rxjs/index.js": 'export const Observable = "the other copy";',
+    "rx.ts": text,
+  });
+  for (const [path, theirs] of [
+    [alone, 1],
+    [beside, "the other copy"],
+  ] as const) {
+    assert.deepEqual((await load(path("rx.ts"))).problems, []);
+    const { seen } = await import(path("rx.ts"));
+    assert.deepEqual(seen, [rxjs.Observable, rxjs.map, rxjs.Subject, theirs]);
+  }
 });
 
 test("plain JavaScript loads too, and what package.json says of modules does not matter", async (t) => {

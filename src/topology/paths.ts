@@ -13,11 +13,14 @@ interface Passing {
   readonly values: ReadonlyMap<ValueState, string>;
   /** The name of the step that gathered them into batches, if any did. */
   readonly batchedBy: string | undefined;
+  /** The names of the steps that said how the sink is to compress, if any did. */
+  readonly compressedBy: ReadonlySet<string>;
 }
 
 /** The step that turns messages into batches, and those that work on batches as well as on messages. */
 const batching = "batch";
-const takesBatches = new Set(["compress"]);
+const compressing = "compress";
+const takesBatches = new Set([compressing]);
 
 /**
  * Follows the messages from the sources down, and tells where a step is given what it cannot work on. After a
@@ -38,6 +41,7 @@ export function checkPaths(
           sources: new Set(node.source === undefined ? [] : [node.source]),
           values: new Map([["bytes", name]]),
           batchedBy: undefined,
+          compressedBy: new Set(),
         });
         break;
       case "operator": {
@@ -54,11 +58,21 @@ export function checkPaths(
             location,
           );
         }
+        const compressed = [...given.compressedBy][0];
+        if (type === compressing && compressed !== undefined) {
+          problems.error(
+            "step-repeated",
+            `${name} says how to compress, and ${compressed} before it has said so: only the last one would count`,
+            "keep one of them",
+            location,
+          );
+        }
         if (holds !== undefined) checkHolds(name, holds, given.sources, node, problems);
         passing.set(node, {
           sources: given.sources,
           values: valuesAfter(node, name, given.values, problems),
           batchedBy: type === batching ? name : given.batchedBy,
+          compressedBy: type === compressing ? new Set([name]) : given.compressedBy,
         });
         break;
       }
@@ -95,6 +109,7 @@ function joined(all: readonly Passing[]): Passing {
   return {
     sources: new Set(all.flatMap(({ sources }) => [...sources])),
     values: new Map(all.flatMap(({ values }) => [...values])),
+    compressedBy: new Set(all.flatMap(({ compressedBy }) => [...compressedBy])),
     batchedBy: all.find(({ batchedBy }) => batchedBy !== undefined)?.batchedBy,
   };
 }

@@ -16,8 +16,9 @@ let registered = false;
 /**
  * Makes `import … from "millrace"` mean this running copy of the package, from wherever the importing file
  * lies and whatever is installed beside it: with two copies a topology would be of another class than the
- * runner's, and an environment variable would be missed by a collector that nobody asks. Everything else
- * resolves as before.
+ * runner's, and an environment variable would be missed by a collector that nobody asks. An author's `rxjs` is
+ * this package's as well, since Observables pass between the two in `stage`, and a topology that lies alone has
+ * none. Everything else resolves as before.
  *
  * Synchronous, and done once for the process.
  */
@@ -27,7 +28,9 @@ export function importSelfByName(): void {
   registerHooks({
     resolve(specifier, context, nextResolve) {
       if (specifier === "millrace") return { url: ownIndex, shortCircuit: true };
-      const resolved = nextResolve(specifier, context);
+      const { parentURL } = context;
+      const shares = /^rxjs(\/|$)/.test(specifier) && parentURL !== undefined && isAuthors(parentURL);
+      const resolved = nextResolve(specifier, shares ? { ...context, parentURL: import.meta.url } : context);
       note(context.parentURL, resolved.url);
       if (!topologyFiles.has(resolved.url) && !isImportedTypeScript(resolved.url, context)) return resolved;
       const isTypeScript = /\.m?ts$/.test(resolved.url);

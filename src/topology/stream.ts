@@ -5,6 +5,7 @@ import type { Sink } from "../component/sink.ts";
 import type { Message } from "../message/chunk.ts";
 import {
   Declaration,
+  type DeclaredMerge,
   type DeclaredNode,
   describeGiven,
   type Outlet,
@@ -287,14 +288,14 @@ export class Stream<T> {
 /** Several streams in one. More may be added for as long as the topology is being declared. */
 export class MergedStream<T> extends Stream<T> {
   readonly #declaration: Declaration | undefined;
-  readonly #inputs: Outlet[];
+  readonly #node: DeclaredMerge;
 
   /** For the builder; streams come from `merge`. */
   constructor(declaration: Declaration | undefined, location: Location | undefined) {
-    const node: DeclaredNode = { kind: "merge", location, inputs: [], given: undefined };
+    const node: DeclaredMerge = { kind: "merge", location, inputs: [], given: undefined, used: false };
     super(declaration, { node, branch: undefined });
     this.#declaration = declaration;
-    this.#inputs = node.inputs;
+    this.#node = node;
     declaration?.nodes.push(node);
   }
 
@@ -302,38 +303,34 @@ export class MergedStream<T> extends Stream<T> {
   add(stream: Stream<T>): this {
     const location = callerLocation();
     const declaration = this.#declaration;
+    this.#node.used = true;
     if (declaration === undefined) return this;
     if (Declaration.current !== declaration) noteForeign(declaration, location);
     else {
       const outlet = Stream.join(stream, declaration, location);
-      if (outlet !== undefined) this.#inputs.push(outlet);
+      if (outlet !== undefined) this.#node.inputs.push(outlet);
     }
     return this;
   }
 }
 
 /**
- * One stream of the messages of several. Each lane keeps its order; between lanes there is none.
+ * One stream of the messages of several, and of those added later. Each lane keeps its order; between lanes there
+ * is none.
  *
  * @example merge(web, shops).pipe(batch({ count: 100 })).to(all)
  */
+export function merge<T = unknown>(): MergedStream<T>;
 export function merge<const S extends readonly Stream<unknown>[]>(
   ...streams: S
-): MergedStream<ValueOf<S[number]>> {
+): MergedStream<ValueOf<S[number]>>;
+export function merge(...streams: readonly Stream<unknown>[]): MergedStream<unknown> {
   const location = callerLocation();
   const declaration = Declaration.current;
-  if (streams.length === 0) {
-    declaration?.mistake(
-      "option-missing",
-      "merge() was given no stream",
-      "give the streams to merge",
-      location,
-    );
-  }
-  const merged = new MergedStream<ValueOf<S[number]>>(declaration, location);
+  const merged = new MergedStream<unknown>(declaration, location);
   for (const stream of streams) {
     if (declaration === undefined) Stream.join(stream, undefined, location);
-    else merged.add(stream as Stream<ValueOf<S[number]>>);
+    else merged.add(stream);
   }
   return merged;
 }

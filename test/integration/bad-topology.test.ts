@@ -74,7 +74,7 @@ async function assertMarked(
   return byFile;
 }
 
-const head = `import { batch, decode, dedup, encode, env, filter, kafka, key, map, merge, rabbitmq, topology, validate } from "millrace";
+const head = `import { batch, compress, decode, dedup, encode, env, filter, kafka, key, map, merge, rabbitmq, topology, validate } from "millrace";
 const cluster = kafka({ brokers: "127.0.0.1:1" });
 `;
 
@@ -261,6 +261,12 @@ export default topology("forms", (t) => {
   t.from(cluster.source({ topics: ["i"], group: "g" }))
     .pipe(batch({ count: 10 }), decode("json")) // ! step-after-batch
     .to(cluster.sink({ topic: "j" }));
+  t.from(cluster.source({ topics: ["k"], group: "g" }))
+    .pipe(compress("gzip"), batch({ count: 10 }), compress("zstd")) // ! step-repeated
+    .to(cluster.sink({ topic: "l" }));
+  t.from(cluster.source({ topics: ["m"], group: "g" }))
+    .pipe(batch({ count: 10 }), compress("gzip"), batch({ count: 20 })) // ! step-after-batch
+    .to(cluster.sink({ topic: "n" }));
   ${dead}
 });
 `,

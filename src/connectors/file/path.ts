@@ -1,6 +1,7 @@
 import { realpathSync } from "node:fs";
-import { mkdir, realpath } from "node:fs/promises";
+import { realpath } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
+import { makeFolder } from "../../component/folder.ts";
 import type { OptionProblem } from "../../component/options.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 
@@ -81,12 +82,12 @@ export async function pathToRead(root: string, path: string): Promise<string> {
  */
 export async function pathToWrite(root: string, path: string): Promise<string> {
   try {
-    await mkdir(root, { recursive: true });
+    makeFolder(root);
     const base = await realpath(root);
     const folder = join(base, dirname(path));
     // A folder that is there may be a link: nothing is made behind it before it is known where that is.
     confined(base, await realpathOfNearest(folder), root, path);
-    await mkdir(folder, { recursive: true });
+    makeFolder(folder);
     const wanted = join(confined(base, await realpath(folder), root, path), basename(path));
     return confined(base, (await realpathIfThere(wanted)) ?? wanted, root, path);
   } catch (error) {

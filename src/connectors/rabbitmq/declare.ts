@@ -142,7 +142,12 @@ export async function unmetRequirements(
   for (const requirement of requirements) {
     const { kind, name } = requirement;
     const problem = (error: MillraceError) =>
-      unmet.push({ requirement, problem: error.message, remedy: error.remedy ?? missingRemedy });
+      unmet.push({
+        requirement,
+        problem: error.message,
+        remedy: error.remedy ?? missingRemedy,
+        code: error.code,
+      });
     try {
       if (kind === "queue") {
         const declared = declarations.queues.get(name);

@@ -213,6 +213,7 @@ test("verifying tells how a queue differs from its declaration, and that a broke
   await context.clock.run(50);
   const [unmet] = await verifying;
   assert.match(unmet!.problem, /queue "jobs".*"durable" is declared as false and is true on the broker/);
+  assert.equal(unmet!.code, "target-mismatch");
   (other.embedded(context) as EmbeddedRabbitmq).stop();
   const again = other.verify(context, [requirement]);
   again.catch(() => {});
