@@ -27,6 +27,11 @@ test("brokers are killed, stopped and restarted in turn, and leaders move back",
   const count = 600_000;
   const kafka = await ownKafka(t, { brokers: 3, properties: { "min.insync.replicas": "2" } });
   const job = await prepareOrders(t, kafka, count, { driver: "wire", replication: 3 });
+  // Unthrottled, it would be done before the first broker is gone.
+  await kafka.javaTool("kafka.admin.ConfigCommand", [
+    ...["--alter", "--entity-type", "clients", "--entity-name", "millrace"],
+    ...["--add-config", "consumer_byte_rate=2000000"],
+  ]);
   const runner = millrace(t, ["run", job.file, "--until-idle"], job.env);
   await runner.logged("partitions assigned", 60_000);
   let faults = 0;
