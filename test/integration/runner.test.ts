@@ -1,4 +1,4 @@
-/** What acceptance holds the program to: exit codes, dumps, the report, signals, HTTP. All on embedded brokers. */
+/** The program as its users meet it: exit codes, dumps, the report, signals, HTTP. All on embedded brokers. */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
