@@ -65,6 +65,10 @@ export const errorTable = {
     class: "application",
     summary: "a batch waits for more messages than may be in flight",
   },
+  "batch-outlasts-ack": {
+    class: "application",
+    summary: "a batch waits longer than its source lets a message be unacknowledged",
+  },
   "batch-may-starve": { class: "application", summary: "open batches could take all credit" },
   "encode-missing": { class: "application", summary: "changed values reach a sink without being encoded" },
   "decode-missing": { class: "application", summary: "a step needs decoded values and gets bytes" },

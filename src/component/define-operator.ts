@@ -24,6 +24,7 @@ export function defineOperator<Options extends object>(
         effect: sound ? definition.effect(options) : { takes: "any", leaves: "same" },
         rejects: definition.rejects,
         ...(sound && definition.holds !== undefined ? { holds: definition.holds(options) } : {}),
+        ...(sound && definition.holdsFor !== undefined ? { holdsFor: definition.holdsFor(options) } : {}),
         build: (context: OperatorContext) => definition.build(options, context),
       };
     },

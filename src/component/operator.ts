@@ -76,6 +76,8 @@ export interface Operator<In = never, Out = unknown> {
   readonly rejects: boolean;
   /** It may keep up to so many messages back at once, for each destination: the compiler compares it with the credit. */
   readonly holds?: number;
+  /** How long it may keep a message back by itself, ms. */
+  readonly holdsFor?: number;
   build(context: OperatorContext): OperatorFunction<Flowing, Flowing>;
   /** Never there: carries the types. */
   readonly types?: (value: In) => Out;
@@ -107,6 +109,7 @@ export interface OperatorDefinition<Options extends object> {
   effect(options: Options): ValueEffect;
   readonly rejects: boolean;
   holds?(options: Options): number;
+  holdsFor?(options: Options): number;
   /** Problems that a JSON Schema cannot say. */
   verify?(options: Options): readonly OptionProblem[];
   build(options: Options, context: OperatorContext): OperatorFunction<Flowing, Flowing>;

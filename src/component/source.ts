@@ -45,6 +45,8 @@ export interface Source {
   readonly places?: readonly string[];
   /** What no other source or sink of the process may use while this one runs; files by their place. */
   readonly claims?: readonly Claim[];
+  /** How long it lets a message be unacknowledged before it gives everything back to the broker, ms. Default: for ever. */
+  readonly ackWithin?: number;
   /** How many lanes it will have at most, where that is known before connecting. */
   readonly lanes?: number;
   /** What it allows in flight at once. */

@@ -97,6 +97,7 @@ export const batchDefinition = defineOperator<BatchOptions<never>>({
   effect: () => ({ takes: "any", leaves: "same" }),
   rejects: false,
   holds: ({ count }) => count ?? defaultCount,
+  holdsFor: ({ within }) => milliseconds(within, 50),
   verify: ({ bytes }) => (byteCount(bytes, 1) < 1 ? [tooSmall] : []),
   build: (options, context) => (source) =>
     new Observable((subscriber) => {

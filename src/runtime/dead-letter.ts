@@ -7,7 +7,7 @@ import { Batch, type Destination } from "../message/batch.ts";
 import { Chunk } from "../message/chunk.ts";
 import { Lane, type Ledger } from "../message/lane.ts";
 import { Outcome } from "../message/outcome.ts";
-import { type Headers, type PlainRecord, PlainRecords } from "../message/records.ts";
+import { type Headers, type PlainRecord, PlainRecords, sizeOf } from "../message/records.ts";
 
 /** A message on its way to the dead letters. */
 interface Rejected {
@@ -21,6 +21,12 @@ interface Rejected {
 
 /** Between two log lines about rejections of one node with one code, ms. */
 const tellEvery = 60_000;
+/** What a dead letter is refused for that a smaller one would not be. */
+const unfit = new Set<string>(["record-too-large", "record-refused"]);
+/** A stub takes the message's key and headers along up to this size together. */
+const stubBytes = 8 * 1_024;
+/** AMQP has room for 255 bytes of a header's name. */
+const longestName = 255;
 /** Most dead letters in one write. */
 const together = 200;
 
@@ -163,7 +169,7 @@ export class DeadLetters {
         if (failure === undefined) {
           this.#open--;
           one.chunk.settle(one.index, Outcome.deadLettered);
-        } else if (failure.code === "record-too-large" && !stub && one.kept) {
+        } else if (unfit.has(failure.code) && !stub && one.kept) {
           this.#enqueue(one, true);
         } else {
           this.#fail(
@@ -191,8 +197,13 @@ function letterOf({ chunk, index, failure, node }: Rejected, stub: boolean, now:
   const record = chunk.from + index;
   const { source, target, partition } = chunk.lane.origin;
   const value = chunk.records.value(record);
+  const given = chunk.records.headers(record);
+  const key = chunk.records.key(record);
+  // What was refused for its size may owe it to these as well.
+  const bare =
+    stub && (sizeOf(key, null, given) > stubBytes || given.some(([name]) => name.length > longestName));
   const headers: [string, Headers[number][1]][] = [
-    ...chunk.records.headers(record).map(([name, content]): [string, Headers[number][1]] => [name, content]),
+    ...(bare ? [] : given).map(([name, content]): [string, Headers[number][1]] => [name, content]),
     ["millrace-error-class", failure.class],
     ["millrace-error-code", failure.code],
     ["millrace-error-message", failure.message],
@@ -204,6 +215,7 @@ function letterOf({ chunk, index, failure, node }: Rejected, stub: boolean, now:
   ];
   if (failure.path !== undefined) headers.push(["millrace-error-path", failure.path]);
   if (partition !== undefined) headers.push(["millrace-error-partition", String(partition)]);
+  if (bare) headers.push(["millrace-error-key-and-headers", "omitted"]);
   if (stub) {
     headers.push(
       ["millrace-error-value", "omitted"],
@@ -218,7 +230,7 @@ function letterOf({ chunk, index, failure, node }: Rejected, stub: boolean, now:
   }
   return {
     position: 0,
-    key: chunk.records.key(record),
+    key: bare ? null : key,
     value: stub ? null : value,
     headers,
     timestamp: chunk.records.timestamp(record),

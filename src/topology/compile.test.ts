@@ -597,6 +597,11 @@ const injections: Partial<
     streams[n % streams.length]!.pipe(decode(), map()).to(inertSink(`encode${n}`)),
   "step-after-batch": (_, streams, n) =>
     streams[n % streams.length]!.pipe(batch(), filterAny()).to(inertSink(`batch${n}`)),
+  "batch-outlasts-ack": (t, _, n) =>
+    t
+      .from(inertSource(`hasty${n}`, { ackWithin: 10 }))
+      .pipe(inertStep<unknown>("batch", { holdsFor: 10 }))
+      .to(inertSink(`late${n}`)),
   "batch-exceeds-credit": (t, _, n) =>
     t
       .from(inertSource(`little${n}`))

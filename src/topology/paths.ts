@@ -46,7 +46,7 @@ export function checkPaths(
         break;
       case "operator": {
         const { operator, location } = node;
-        const { type, holds } = operator;
+        const { type, holds, holdsFor } = operator;
         if (given.batchedBy !== undefined && !takesBatches.has(type)) {
           const twice = type === batching;
           problems.error(
@@ -68,6 +68,7 @@ export function checkPaths(
           );
         }
         if (holds !== undefined) checkHolds(name, holds, given.sources, node, problems);
+        if (holdsFor !== undefined) checkHoldsFor(name, holdsFor, given.sources, node, problems);
         passing.set(node, {
           sources: given.sources,
           values: valuesAfter(node, name, given.values, problems),
@@ -175,6 +176,29 @@ function checkHolds(
       );
     }
   }
+}
+
+/** What a window keeps for longer than its source does comes again and again, and never gets through. */
+function checkHoldsFor(
+  name: string,
+  holdsFor: number,
+  sources: ReadonlySet<Source>,
+  node: DeclaredNode,
+  problems: ProblemList,
+): void {
+  for (const { name: source, ackWithin } of sources) {
+    if (ackWithin === undefined || holdsFor < ackWithin) continue;
+    problems.error(
+      "batch-outlasts-ack",
+      `${name} keeps messages for up to ${seconds(holdsFor)}, and ${source} gives them back to its broker after ${seconds(ackWithin)} without an acknowledgement`,
+      "make the time of the window shorter, or the broker's time-out and what the source knows of it longer",
+      node.location,
+    );
+  }
+}
+
+function seconds(ms: number): string {
+  return `${Math.round(ms / 1_000)} s`;
 }
 
 /** A batch belongs to one destination, so it cannot be copied. */

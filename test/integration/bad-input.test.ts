@@ -513,6 +513,41 @@ test("a dead letter that is itself too large leaves a stub that tells of it", as
   assertQuiet(run);
 });
 
+test("headers and keys that no queue has room for do not stop a run whose dead letters go to one", async (t) => {
+  const fed: Fed[] = [
+    { value: "good" },
+    { value: "large headers", headers: [["h", "x".repeat(70 * 1_024)]] },
+    { value: "a long name", headers: [["n".repeat(300), "1"]] },
+    { value: "good too" },
+  ];
+  const run = await runEmbedded(
+    t,
+    `import { kafka, rabbitmq, topology } from "millrace";
+const cluster = kafka({ brokers: "127.0.0.1:1" });
+const hare = rabbitmq({ url: "amqp://127.0.0.1:1", queues: { done: {}, dead: {} } });
+export default topology("headers", (t) => {
+  t.from(cluster.source({ topics: ["in"], group: "g" })).to(hare.sink({ queue: "done" }));
+  t.deadLetters(hare.sink({ queue: "dead" }));
+});
+`,
+    { in: fed },
+  );
+  assert.equal(run.code, 0, run.stderr);
+  assert.deepEqual(
+    (await run.records("done")).map(({ value }) => value),
+    ["good", "good too"],
+  );
+  const dead = await run.records("dead");
+  assert.deepEqual(
+    dead.map((record) => reasonOf(record)["millrace-error-position"]),
+    ["1", "2"],
+  );
+  for (const record of dead) {
+    assert.deepEqual(ownHeaders(record), []);
+    assert.equal(reasonOf(record)["millrace-error-key-and-headers"], "omitted");
+  }
+});
+
 test("compressed payloads: damaged, cut short, unknown, and bombs", async (t) => {
   const text = Buffer.from(json({ n: 0, pad: `${canary} `.repeat(50) }));
   const packed = {

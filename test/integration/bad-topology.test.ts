@@ -288,11 +288,17 @@ export default topology("kafka", (t) => {
 });
 `,
     "rabbitmq.ts": `${head}
-const hare = rabbitmq({ url: "amqp://127.0.0.1:1/%2f", queues: { q: {} } });
+const hare = rabbitmq({ url: "amqp://127.0.0.1:1/%2f", queues: { q: {}, r: {}, s: {} } });
 export default topology("rabbitmq", (t) => {
   t.from(hare.source({ queue: "q", prefetch: 100 }))
     .pipe(batch()) // ! batch-exceeds-credit
     .to(cluster.sink({ topic: "c" }));
+  t.from(hare.source({ queue: "r", prefetch: 100 }))
+    .pipe(batch({ count: 50, within: "20m" })) // ! batch-outlasts-ack
+    .to(cluster.sink({ topic: "d" }));
+  t.from(hare.source({ queue: "s", prefetch: 100, consumerTimeout: "0s" }))
+    .pipe(batch({ count: 50, within: "20m" }))
+    .to(cluster.sink({ topic: "e" }));
 });
 `,
   });

@@ -532,6 +532,16 @@ export function keepsOrder(source: RabbitmqSourceOptions, connection: RabbitmqOp
 
 export const defaultPrefetch = 1_000;
 
+/**
+ * How old the oldest unacknowledged message may become before the source gives everything back by itself, ms; 0: any
+ * age. The broker would close the channel at `consumer_timeout`.
+ */
+export function oldestUnacknowledged({
+  consumerTimeout,
+}: Pick<RabbitmqSourceOptions, "consumerTimeout">): number {
+  return (milliseconds(consumerTimeout, 30 * 60_000) * 2) / 3;
+}
+
 export function rabbitmqCredit(options: RabbitmqSourceOptions): CreditOptions {
   const messages = options.prefetch ?? defaultPrefetch;
   return {

@@ -1,6 +1,5 @@
 import { Backoff } from "../../component/backoff.ts";
 import type { Time, Timer } from "../../component/context.ts";
-import { milliseconds } from "../../component/options.ts";
 import type { SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
@@ -8,7 +7,12 @@ import { Administration, administer, createMissing, declareAll, hasQueue } from 
 import type { AmqpChannel, AmqpConnection, AmqpError, Delivery } from "./driver.ts";
 import { isInUse, isMissing, lastingError, missingTarget, RecentErrors } from "./errors.ts";
 import type { Link } from "./link.ts";
-import { type Declarations, defaultPrefetch, type RabbitmqSourceOptions } from "./options.ts";
+import {
+  type Declarations,
+  defaultPrefetch,
+  oldestUnacknowledged,
+  type RabbitmqSourceOptions,
+} from "./options.ts";
 import { Deliveries } from "./properties.ts";
 import { settledBefore } from "./settled-before.ts";
 
@@ -16,8 +20,6 @@ import { settledBefore } from "./settled-before.ts";
 const individualAfter = 100;
 /** … or when they are more than this part of the prefetch. */
 const individualPart = 1 / 4;
-/** The oldest unsettled message may take this part of the broker's consumer_timeout. */
-const timeoutPart = 2 / 3;
 /** A consumer that lived so long was a good one, and the next wait begins small again, ms. */
 const goodAfter = 1_000;
 
@@ -181,7 +183,7 @@ class RabbitmqSourceSession implements SourceSession {
         consumerTag: this.#options.consumerTag,
         exclusive: this.#options.exclusive ?? false,
         keyFromRoutingKey: this.#options.key === "routing-key",
-        oldest: milliseconds(this.#options.consumerTimeout, 30 * 60_000) * timeoutPart,
+        oldest: oldestUnacknowledged(this.#options),
       });
       this.#consumption = consumption;
       try {
