@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { connect } from "amqplib";
 import { freshName, needs, sharedKafka, sharedRabbitmq } from "../test/brokers/index.ts";
 import { readTopic } from "../test/kafka-log.ts";
 import { dumped, freshFolder, runMillrace } from "../test/millrace.ts";
+import { type SimulatedRun, simulatedRun } from "../test/simulated-run.ts";
 import { withNames } from "../test/topology-copy.ts";
 
 const topology = new URL("dicom.ts", import.meta.url).pathname;
@@ -102,6 +104,61 @@ test("on the embedded brokers: 115 of each kind under the expected keys, 39 reje
     assert.match(named["millrace-error-message"] ?? "", /study UID is empty/);
   }
 });
+
+for (const { queue, data, topic } of kinds) {
+  test(`what ${queue} brings within 100 ms is written as one batch in snappy, with one audit event`, async (t) => {
+    const run = await simulatedRun(
+      t,
+      topology,
+      topics.map((name) => ({ topic: name })),
+    );
+    const sent = linesOf(data)
+      .filter((line) => JSON.parse(line).study_uid !== "")
+      .slice(0, 5);
+    for (const line of sent) await run.send(queue, line, 10);
+    await run.pass(200);
+    assert.deepEqual(run.batchesOf(topic), [{ topic, codec: "snappy", values: sent }]);
+    assert.deepEqual(eventsOf(run), [{ topic, succeeded: 5, failed: 0 }]);
+  });
+}
+
+test("a message that Kafka refuses is counted as failed, and its dead letter names it", async (t) => {
+  const limit = 50_000;
+  const run = await simulatedRun(
+    t,
+    topology,
+    topics.map((name) =>
+      name === "storage_queue" ? { topic: name, maxMessageBytes: limit } : { topic: name },
+    ),
+  );
+  const [first, second, third] = linesOf("data/dicom_store_meta.ndjson").map((line) => JSON.parse(line));
+  // Random, so that no codec makes it fit.
+  const large = { ...second, file_path: randomBytes(limit).toString("base64") };
+  const sent = [first, large, third].map((message) => JSON.stringify(message));
+  for (const line of sent) await run.send("dicom-store", line, 10);
+  await run.pass(1_000);
+  const arrived = run.batchesOf("storage_queue").flatMap(({ values }) => values);
+  assert.deepEqual(arrived, [sent[0], sent[2]]);
+  assert.deepEqual(eventsOf(run), [{ topic: "storage_queue", succeeded: 2, failed: 1 }]);
+  const [letter, ...more] = [...run.kafka.contents("dicom.dead")];
+  assert.ok(letter);
+  assert.deepEqual(more, []);
+  assert.equal(letter.value?.toString(), sent[1], "with its own bytes");
+  const named = Object.fromEntries(letter.headers.map(([name, content]) => [name, String(content)]));
+  assert.equal(named["millrace-error-code"], "record-too-large");
+  assert.equal(named["millrace-error-target"], "dicom-store");
+  assert.equal(named["millrace-error-position"], "2");
+  assert.match(named["millrace-error-message"] ?? "", /at most 50000/);
+});
+
+/** The audit events, without what differs from run to run. */
+function eventsOf(run: SimulatedRun): unknown[] {
+  return run
+    .batchesOf("log_queue")
+    .flatMap(({ values }) => values)
+    .map((value) => JSON.parse(value))
+    .map(({ topic, succeeded, failed }) => ({ topic, succeeded, failed }));
+}
 
 test("from a real RabbitMQ to a real Kafka", needs("kafka", "rabbitmq"), async (t) => {
   const [kafka, rabbitmq] = [await sharedKafka(), await sharedRabbitmq()];

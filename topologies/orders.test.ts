@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { orders } from "../bench/orders.ts";
 import { dumped, freshFolder, runMillrace } from "../test/millrace.ts";
+import { simulatedRun } from "../test/simulated-run.ts";
 
 const topology = new URL("orders.ts", import.meta.url).pathname;
 
@@ -43,4 +44,16 @@ test("on the embedded broker: every valid order once, each customer's in order, 
   }
   assert.equal(accepted.length, 5_000);
   assert.deepEqual((await dumped(folder, "orders.dead")).map(({ value }) => value).sort(), [...bad].sort());
+});
+
+test("what one customer orders within 50 ms is written as one batch", async (t) => {
+  const topics = ["orders", "orders.accepted", "orders.dead"].map((topic) => ({ topic }));
+  const run = await simulatedRun(t, topology, topics);
+  const sent = [...orders(5, 1, 0)].map(({ value }) => value);
+  for (const order of sent) await run.send("orders", order, 5);
+  await run.pass(100);
+  assert.deepEqual(
+    run.batchesOf("orders.accepted").map(({ values }) => values),
+    [sent],
+  );
 });

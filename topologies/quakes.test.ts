@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { freshName, needs, sharedKafka } from "../test/brokers/index.ts";
 import { fill, readTopic } from "../test/kafka-log.ts";
 import { dumped, freshFolder, runMillrace } from "../test/millrace.ts";
+import { simulatedRun } from "../test/simulated-run.ts";
 import { withNames } from "../test/topology-copy.ts";
 
 const input = new URL("data/usgs_quake_polls.ndjson", import.meta.url).pathname;
@@ -16,6 +17,10 @@ const topology = new URL("quakes.ts", import.meta.url).pathname;
 interface Quake {
   readonly id: string;
   readonly updated: number;
+}
+
+function firstPoll(): string {
+  return readFileSync(input, "utf8").split("\n", 1)[0]!;
 }
 
 /** The versions that came out are the ones that went in, each once, under their quake's key. */
@@ -64,6 +69,17 @@ test("bad lines among the polls go to the dead letters with the reason, and the 
     assert.equal(named["millrace-error-code"], value === bad[0] ? "json-invalid" : "schema-violation");
     assert.equal(named["millrace-error-target"], "quakes.polls");
   }
+});
+
+test("what comes within 50 ms is written as one batch, compressed with zstd", async (t) => {
+  const topics = ["quakes.polls", "quakes.versions", "quakes.dead"].map((topic) => ({ topic }));
+  const run = await simulatedRun(t, topology, topics);
+  const sent = [1, 2, 3, 4, 5].map((updated) => JSON.stringify({ ...JSON.parse(firstPoll()), updated }));
+  for (const poll of sent) await run.send("quakes.polls", poll, 5);
+  await run.pass(100);
+  assert.deepEqual(run.batchesOf("quakes.versions"), [
+    { topic: "quakes.versions", codec: "zstd", values: sent },
+  ]);
 });
 
 test("the same file on a real Kafka with 4 partitions", needs("kafka"), async (t) => {
