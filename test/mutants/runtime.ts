@@ -204,8 +204,8 @@ export const runtime: readonly Mutant[] = [
     name: "a stopped source takes in what it is offered",
     breaks: "G",
     file: "src/runtime/intake.ts",
-    text: "    if (backlog === undefined || this.#stopped || records.length === 0) return;",
-    becomes: "    if (backlog === undefined || records.length === 0) return;",
+    text: "    if (backlog === undefined || backlog.closed || this.#stopped || records.length === 0) return;",
+    becomes: "    if (backlog === undefined || backlog.closed || records.length === 0) return;",
     killer: {
       file: "src/runtime/intake.test.ts",
       test: "after a stop nothing more comes, and the books stay open for what is in flight",
@@ -336,9 +336,9 @@ export const runtime: readonly Mutant[] = [
     name: "sources are closed before the commit",
     breaks: "G",
     file: "src/runtime/run.ts",
-    text: "    const committed = Promise.all([...this.#sources.values()].map((session) => session.commit())).then(",
+    text: "    if (!(await this.#before(deadline, this.#commitAll()))) return this.#drainTimedOut();\n",
     becomes:
-      "    await Promise.all([...this.#sources.values()].map((session) => session.close(deadline)));\n    const committed = Promise.all([...this.#sources.values()].map((session) => session.commit())).then(",
+      "    await Promise.all([...this.#sources.values()].map((session) => session.close(deadline)));\n    if (!(await this.#before(deadline, this.#commitAll()))) return this.#drainTimedOut();\n",
     killer: {
       file: "src/runtime/run.test.ts",
       test: "a drain acknowledges, waits for the broker's word, and only then closes",
@@ -348,8 +348,8 @@ export const runtime: readonly Mutant[] = [
     name: "a drain does not wait for the commit",
     breaks: "G",
     file: "src/runtime/run.ts",
-    text: "    if (!(await this.#before(deadline, committed))) return this.#drainTimedOut();\n",
-    becomes: "",
+    text: "    if (!(await this.#before(deadline, this.#commitAll()))) return this.#drainTimedOut();\n",
+    becomes: "    this.#commitAll();\n",
     killer: {
       file: "src/runtime/run.test.ts",
       test: "a drain acknowledges, waits for the broker's word, and only then closes",
@@ -359,9 +359,9 @@ export const runtime: readonly Mutant[] = [
     name: "a drain that ran out of time is called done",
     breaks: "G",
     file: "src/runtime/run.ts",
-    text: "    const kept = this.#kept();\n    return this.#close({\n",
+    text: "    const kept = this.#kept();\n    const unacknowledged =\n",
     becomes:
-      '    const kept = this.#kept();\n    if (left >= 0) return this.#close({ how: "done" });\n    return this.#close({\n',
+      '    const kept = this.#kept();\n    if (left >= 0) return this.#close({ how: "done" });\n    const unacknowledged =\n',
     killer: {
       file: "src/runtime/run.test.ts",
       test: "a drain waits for what is in flight, and one that cannot finish says what is left",
