@@ -10,7 +10,7 @@ export const kafka: readonly Mutant[] = [
     becomes: "      const checkpoint = owned.lane.position;\n",
     killer: {
       file: "test/properties/kafka-relay.test.ts",
-      test: "a relay between two topics keeps its promises under any schedule of faults",
+      test: "a relay between two topics keeps its promises under any schedule of faults, rebalances eager",
     },
   },
   {
@@ -111,7 +111,7 @@ export const kafka: readonly Mutant[] = [
     becomes: "",
     killer: {
       file: "test/properties/kafka-relay.test.ts",
-      test: "a relay between two topics keeps its promises under any schedule of faults",
+      test: "a relay between two topics keeps its promises under any schedule of faults, rebalances eager",
     },
   },
   {
@@ -155,7 +155,7 @@ export const kafka: readonly Mutant[] = [
     becomes: "      if (piece === undefined) continue;",
     killer: {
       file: "test/properties/kafka-relay.test.ts",
-      test: "a relay between two topics keeps its promises under any schedule of faults",
+      test: "a relay between two topics keeps its promises under any schedule of faults, rebalances eager",
     },
   },
   {
