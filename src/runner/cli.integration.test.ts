@@ -82,12 +82,12 @@ test(
   },
 );
 
-function queues(t: TestContext, name: string, url: string) {
+function queues(t: TestContext, name: string, url: string, more = "") {
   const file = join(freshFolder(t), "queues.ts");
   writeFileSync(
     file,
     `import { rabbitmq, topology } from "millrace";
-const broker = rabbitmq({ url: "${url}" });
+const broker = rabbitmq({ url: "${url}"${more} });
 export default topology("${name}", (t) => {
   t.from(broker.source({ queue: "${name}.in" })).to(broker.sink({ queue: "${name}.out" }));
 });
@@ -110,6 +110,17 @@ test(
     const created = await runMillrace(t, ["run", "--create", "--until-idle", file]);
     assert.equal(created.code, 0, created.stderr);
     assert.match(created.stdout, /\naccepted 0 = 0\n$/);
+    // What is there otherwise than declared cannot be made, and nobody is told to try.
+    const other = queues(t, name, url, `, queues: { "${name}.in": { maxLength: 3 } }`);
+    for (const args of [
+      ["run", "--until-idle", other],
+      ["check", "--connect", other],
+    ]) {
+      const { code, stdout, stderr } = await runMillrace(t, args);
+      assert.equal(code, 78, stderr);
+      assert.match(stdout + stderr, /is not as declared/);
+      assert.doesNotMatch(stdout + stderr, /--create/);
+    }
   },
 );
 
