@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { run } from "./brokers/run.ts";
@@ -10,6 +20,8 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 
 interface Manifest {
+  readonly license: string;
+  readonly exports: { readonly ".": { readonly types: string; readonly default: string } };
   readonly bin: Record<string, string>;
   readonly dependencies: Record<string, string>;
   readonly devDependencies: Record<string, string>;
@@ -28,6 +40,8 @@ const lock = JSON.parse(read("package-lock.json")) as Lock;
 interface Packed {
   readonly folder: string;
   readonly files: readonly string[];
+  /** A project with the packed package in its node_modules, beside what it depends on. */
+  readonly project: string;
 }
 
 let packing: Promise<Packed> | undefined;
@@ -55,9 +69,27 @@ async function buildAndPack(): Promise<Packed> {
   }
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
   await run(join(root, "node_modules/.bin/tsc"), ["-p", join(folder, "tsconfig.build.json")]);
-  const { stdout } = await run("npm", ["pack", folder, "--dry-run", "--json", "--ignore-scripts"]);
-  const [description] = JSON.parse(stdout) as [{ files: { path: string }[] }];
-  return { folder, files: description.files.map(({ path }) => path) };
+  const to = ["--pack-destination", folder];
+  const { stdout } = await run("npm", ["pack", folder, ...to, "--json", "--ignore-scripts"]);
+  const [description] = JSON.parse(stdout) as [{ filename: string; files: { path: string }[] }];
+  const project = await install(join(folder, description.filename));
+  return { folder, project, files: description.files.map(({ path }) => path) };
+}
+
+/** Unpacks the package as npm would install it; its dependencies are those of this repository. */
+async function install(tarball: string): Promise<string> {
+  const project = mkdtempSync(join(tmpdir(), "millrace-project-"));
+  process.once("exit", () => rmSync(project, { recursive: true, force: true }));
+  const modules = join(project, "node_modules");
+  mkdirSync(join(modules, "millrace"), { recursive: true });
+  await run("tar", ["-xzf", tarball, "-C", join(modules, "millrace"), "--strip-components=1"]);
+  // Only what the package says it needs; what these need in turn is found where the links lead.
+  for (const name of Object.keys(manifest.dependencies)) {
+    mkdirSync(dirname(join(modules, name)), { recursive: true });
+    symlinkSync(join(root, "node_modules", name), join(modules, name));
+  }
+  writeFileSync(join(project, "package.json"), '{ "private": true, "type": "module" }');
+  return project;
 }
 
 test("the package holds the program, the library and its types", async () => {
@@ -76,6 +108,17 @@ test("the package holds the program, the library and its types", async () => {
   );
 });
 
+test("whatever the package exports is in it, with types", async () => {
+  const { files } = await pack();
+  const { types, default: module } = manifest.exports["."];
+  assert.deepEqual(Object.keys(manifest.exports), [".", "./package.json"]);
+  assert.deepEqual(
+    [types, module].filter((path) => !files.includes(path.replace(/^\.\//, ""))),
+    [],
+  );
+  assert.match(types, /\.d\.ts$/);
+});
+
 test("the package holds no tests, no sources and nothing beside bin and dist", async () => {
   const { files } = await pack();
   const expected = /^(bin|dist)\/|^(package\.json|README\.md|LICENSE)$/;
@@ -85,6 +128,77 @@ test("the package holds no tests, no sources and nothing beside bin and dist", a
     ),
     [],
   );
+});
+
+/** A topology of a project that has the package installed. */
+const flow = `import { decode, kafka, key, topology, validate } from "millrace";
+const cluster = kafka({ brokers: "127.0.0.1:1" });
+const schema = { type: "object", required: ["id"], properties: { id: { type: "string" } } } as const;
+export default topology("flow", (t) => {
+  t.from(cluster.source({ topics: ["flow.in"], group: "flow" }))
+    .pipe(decode("json"), validate(schema), key((m) => m.id))
+    .to(cluster.sink({ topic: "flow.out" }));
+  t.deadLetters(cluster.sink({ topic: "flow.dead" }));
+});
+`;
+
+test("the packed program runs a topology of a project that has it installed", async () => {
+  const { project } = await pack();
+  writeFileSync(join(project, "flow.ts"), flow);
+  writeFileSync(join(project, "in.ndjson"), '{"id":"a"}\n{"id":"b"}\nnot json\n');
+  const bin = join("node_modules/millrace", manifest.bin.millrace!);
+  const feed = ["--feed", "flow.in=in.ndjson"];
+  const args = ["run", "flow.ts", "--embedded", ...feed, "--until-idle", "--dump", "out"];
+  const { stdout } = await run("node", [bin, ...args], { cwd: project });
+  assert.match(stdout, /\naccepted 3 = delivered 2 \+ deadLettered 1\n$/);
+  const written = readFileSync(join(project, "out/flow.out.ndjson"), "utf8").trim().split("\n");
+  assert.deepEqual(written.map((line) => JSON.parse(line).key).sort(), ["a", "b"]);
+});
+
+test("a project that has it installed has its types, which find a wrong field", async () => {
+  const { project } = await pack();
+  const compilerOptions = {
+    strict: true,
+    noEmit: true,
+    module: "nodenext",
+    target: "es2024",
+    types: ["node"],
+    skipLibCheck: false,
+  };
+  writeFileSync(
+    join(project, "tsconfig.json"),
+    JSON.stringify({ compilerOptions, files: ["right.ts", "wrong.ts"] }),
+  );
+  writeFileSync(join(project, "right.ts"), flow);
+  writeFileSync(join(project, "wrong.ts"), flow.replace("m.id", "m.ident"));
+  const complaints = await run(join(root, "node_modules/.bin/tsc"), [
+    "-p",
+    project,
+    "--pretty",
+    "false",
+  ]).then(
+    () => [],
+    ({ message }: Error) => message.split("\n").filter((line) => line.includes("error TS")),
+  );
+  assert.equal(complaints.length, 1, complaints.join("\n"));
+  assert.match(complaints[0]!, /wrong\.ts.*'ident' does not exist/);
+});
+
+test("nothing but the package's name and its package.json can be imported", async () => {
+  const { project, files } = await pack();
+  const open = await imports(project, "millrace/package.json");
+  assert.equal(open, "imported");
+  for (const path of ["dist/index.js", "dist/runner/main.js", "bin/millrace.js"]) {
+    assert.ok(files.includes(path));
+    assert.equal(await imports(project, `millrace/${path}`), "ERR_PACKAGE_PATH_NOT_EXPORTED");
+  }
+});
+
+test("the licence is MIT, in words too", () => {
+  assert.equal(manifest.license, "MIT");
+  assert.match(read("LICENSE"), /^MIT License\n\nCopyright \(c\) \d{4} The Millrace authors\n/);
+  assert.match(read("LICENSE"), /Permission is hereby granted, free of charge/);
+  assert.match(read("README.md"), /Licence: MIT\./);
 });
 
 test("the package can be imported by its name from what was built", async () => {
@@ -128,6 +242,15 @@ test("the lock file lists the binaries of every platform, or npm ci refuses it",
   );
   assert.deepEqual(missing, []);
 });
+
+/** "imported", or the code of the error. */
+async function imports(project: string, specifier: string): Promise<string> {
+  const script = `import(${JSON.stringify(specifier)}, ${
+    specifier.endsWith(".json") ? '{ with: { type: "json" } }' : "{}"
+  }).then(() => console.log("imported"), ({ code }) => console.log(code))`;
+  const { stdout } = await run("node", ["--input-type=module", "-e", script], { cwd: project });
+  return stdout.trim();
+}
 
 function isTypeScriptSource(path: string): boolean {
   return path.endsWith(".ts") && !path.endsWith(".d.ts");
