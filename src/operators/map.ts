@@ -1,13 +1,15 @@
-import { Observable, type Subscriber } from "rxjs";
-import { Backoff } from "../component/backoff.ts";
+import { Observable } from "rxjs";
 import { defineOperator } from "../component/define-operator.ts";
-import type { Flowing, Operator, OperatorContext } from "../component/operator.ts";
+import type { Operator } from "../component/operator.ts";
 import { type Duration, milliseconds, type OptionProblem, type OptionsSchema } from "../component/options.ts";
 import { perChunk } from "../component/per-chunk.ts";
-import { classify, MillraceError, messageOf } from "../errors.ts";
-import { Chunk, type Message } from "../message/chunk.ts";
-import type { Lane } from "../message/lane.ts";
+import { type AsyncOfMessage, AuthorCalls, type Call } from "./author-call.ts";
 import { byIndex, isPromise, type OfMessage, rejectPromise, rejectThrown } from "./author-function.ts";
+import { KeyedCalls } from "./keyed-calls.ts";
+import { OrderedCalls } from "./ordered-calls.ts";
+import { valuesOf } from "./value-column.ts";
+
+export type { Call } from "./author-call.ts";
 
 interface MapOptions {
   /** Makes the new value. */
@@ -69,21 +71,22 @@ export function map<A, B>(to: OfMessage<A, B>): Operator<A, B> {
   return mapDefinition.place<A, B>({ to: to as OfMessage<never, unknown> });
 }
 
-/** What an asynchronous function is given beside the value. */
-export interface Call<A = unknown> {
-  readonly message: Message<A>;
-  /** Aborted when the time is up, when the message's lane is revoked, and when the run ends. */
-  readonly signal: AbortSignal;
-}
-
 export interface MapAsyncOptions {
   /** Calls under way at once. Default 16. One that was given up counts no longer, even if it ignores its signal. */
   readonly concurrency?: number;
+  /**
+   * What holds back what. `lane` (default): results go on in the order of the messages, so a slow call holds back
+   * all that came after it. `key`: in order within each key only. Keys are parted among `concurrency` slots, each of
+   * which makes one call at a time; a slow call, or one that is made again, holds back the keys of its slot and no
+   * others. A message without a key takes the slot with the fewest messages and has no order. Use it where what
+   * follows needs no more than the order of each key.
+   */
+  readonly order?: "lane" | "key";
   /** Longest time for one attempt. Default "30s"; then the message is tried again or rejected as `author-timeout`. */
   readonly timeout?: Duration;
   /**
    * How often a failed call is made again, and how long it waits between. Default: never. A call that throws a
-   * {@link MillraceError} of class network is made again until it succeeds, since no message is at fault for that,
+   * `MillraceError` of class network is made again until it succeeds, since no message is at fault for that,
    * and one of class business is not made again.
    */
   readonly retry?: {
@@ -96,15 +99,14 @@ export interface MapAsyncOptions {
   };
 }
 
-type AsyncOptions = MapAsyncOptions & {
-  readonly to: (value: never, call: Call<never>) => unknown;
-};
+type AsyncOptions = MapAsyncOptions & { readonly to: AsyncOfMessage };
 
 const asyncSchema: OptionsSchema = {
   type: "object",
   properties: {
     to: { isFunction: true },
     concurrency: { type: "integer", minimum: 1, maximum: 10_000 },
+    order: { enum: ["lane", "key"] },
     timeout: { isDuration: true },
     retry: {
       type: "object",
@@ -124,11 +126,17 @@ const asyncSchema: OptionsSchema = {
 export const mapAsyncDefinition = defineOperator<AsyncOptions>({
   type: "mapAsync",
   summary:
-    "Makes a new value of each value by an asynchronous function, several at once, and keeps the order.",
+    "Makes a new value of each value by an asynchronous function, several at once, in order by lane or by key.",
   guarantee:
     "Results go on in the order of the messages, so a slow call holds back those behind it, and at most `concurrency` " +
-    "calls are under way; a flush waits behind the messages that came before it. After a crash calls are made again: the function must bear that. One that fails or takes " +
-    "too long, after its retries, rejects its message. Waiting messages are bounded by the source's credit.",
+    "calls are under way; a flush waits behind the messages that came before it. After a crash calls are made again: " +
+    "the function must bear that. One that fails or takes too long, after its retries, rejects its message. Waiting " +
+    'messages are bounded by the source\'s credit. With `order: "key"` results go on as they are ready, in order ' +
+    "within each key, and never two calls of one key are under way, save one that was given up and ignores its " +
+    "signal; a slow call holds back only what shares its slot. The price: the order of a lane is lost, also between " +
+    "messages without a key; keys that share a slot wait for each other, and one busy key has one call at a time; " +
+    "each message travels on alone, in a copy; the checkpoint still waits for the slowest, so more comes again " +
+    "after a crash; and what came after a flush waits until the flush has gone on.",
   schema: asyncSchema,
   examples: [
     {
@@ -141,24 +149,60 @@ export const mapAsyncDefinition = defineOperator<AsyncOptions>({
       given: [{ value: { id: "a" } }, { value: { id: "b" } }],
       expect: [{ value: { id: "a", name: "name of a" } }, { value: { id: "b", name: "name of b" } }],
     },
+    {
+      title: "Each customer's messages in order, and none waits for another customer's",
+      code: 'mapAsync(async (o) => ({ ...o, price: await priceOf(o.id) }), { order: "key" })',
+      operator: () => {
+        const priceOf = async (id: string) => {
+          if (id === "slow") for (let turn = 0; turn < 9; turn++) await Promise.resolve();
+          return 5;
+        };
+        return mapAsync(async (order: { id: string }) => ({ ...order, price: await priceOf(order.id) }), {
+          order: "key",
+        });
+      },
+      given: [
+        { key: "anna", value: { id: "slow" } },
+        { key: "anna", value: { id: "next" } },
+        { key: "bert", value: { id: "other" } },
+      ],
+      expect: [
+        { key: "bert", value: { id: "other", price: 5 } },
+        { key: "anna", value: { id: "slow", price: 5 } },
+        { key: "anna", value: { id: "next", price: 5 } },
+      ],
+    },
   ],
   effect: () => ({ takes: "any", leaves: "changed" }),
   rejects: true,
   verify: ({ timeout }) => (milliseconds(timeout, 1) < 1 ? [tooShort] : []),
-  build: (options, context) => (source) =>
-    new Observable((subscriber) => {
-      const calls = new OrderedCalls(options, context, subscriber);
-      const subscription = source.subscribe(calls);
-      return () => {
-        subscription.unsubscribe();
-        calls.stop();
-      };
-    }),
+  build: ({ to, concurrency = 16, order, timeout, retry }, context) => {
+    const policy = {
+      to,
+      timeout: milliseconds(timeout, 30_000),
+      attempts: retry?.attempts ?? 1,
+      initial: milliseconds(retry?.initial, 100),
+      max: milliseconds(retry?.max, 10_000),
+    };
+    const Calls = order === "key" ? KeyedCalls : OrderedCalls;
+    return (source) =>
+      new Observable((subscriber) => {
+        const calls = new Calls(new AuthorCalls(policy, context), concurrency, subscriber);
+        const stop = () => calls.stop();
+        context.signal.addEventListener("abort", stop, { once: true });
+        const subscription = source.subscribe(calls);
+        return () => {
+          context.signal.removeEventListener("abort", stop);
+          subscription.unsubscribe();
+          calls.stop();
+        };
+      });
+  },
 });
 
 /**
  * Makes a new value of each value by an asynchronous function. Up to `concurrency` calls are under way at once;
- * results go on in the order of the messages.
+ * results go on in the order of the messages, or of each key's messages with `order: "key"`.
  */
 export function mapAsync<A, B>(
   to: (value: A, call: Call<A>) => Promise<B>,
@@ -172,217 +216,3 @@ const tooShort: OptionProblem = {
   message: "mapAsync: no call can be over in a time-out of 0",
   remedy: 'give a time-out of a millisecond or more, such as "30s"',
 };
-
-/** A chunk whose calls are not all over, or a control that must not overtake the chunks before it. */
-type Queued = { readonly chunk: Chunk; open: number; next: number } | { readonly control: Flowing };
-
-/**
- * Keeps chunks and controls in the order they came, starts calls from the front, and lets go of the front when
- * its calls are over. A revoke overtakes: its lane's messages are returned already, and their calls are given up.
- */
-class OrderedCalls {
-  readonly #options: AsyncOptions;
-  readonly #context: OperatorContext;
-  readonly #subscriber: Subscriber<Flowing>;
-  readonly #concurrency: number;
-  readonly #timeout: number;
-  readonly #queue: Queued[] = [];
-  /** How many entries at the front have all their calls started: looking from the front each time would be quadratic. */
-  #started = 0;
-  /** What gives up a call, with the lane of its message. */
-  readonly #calls = new Map<AbortController, Lane>();
-  #running = 0;
-  /** Calls that wait because the other side is away. */
-  #away = 0;
-  #completing = false;
-  #stopped = false;
-  readonly #stop = () => this.stop();
-
-  constructor(options: AsyncOptions, context: OperatorContext, subscriber: Subscriber<Flowing>) {
-    this.#options = options;
-    this.#context = context;
-    this.#subscriber = subscriber;
-    this.#concurrency = options.concurrency ?? 16;
-    this.#timeout = milliseconds(options.timeout, 30_000);
-    context.signal.addEventListener("abort", this.#stop, { once: true });
-  }
-
-  next(item: Flowing): void {
-    if (this.#stopped) {
-      // Whoever comes after still has to let go of the lane.
-      if ("kind" in item && item.kind === "revoke") this.#subscriber.next(item);
-      return;
-    }
-    if (item instanceof Chunk) {
-      if (item.live === 0) return;
-      valuesOf(item);
-      item.changed = true;
-      this.#queue.push({ chunk: item, open: item.live, next: 0 });
-      this.#start();
-      return;
-    }
-    if ("kind" in item && item.kind === "revoke") {
-      for (const [call, lane] of this.#calls) if (lane === item.lane) call.abort();
-      this.#subscriber.next(item);
-    } else this.#queue.push({ control: item });
-    this.#release();
-    this.#start();
-  }
-
-  error(error: unknown): void {
-    this.stop();
-    this.#subscriber.error(error);
-  }
-
-  complete(): void {
-    this.#completing = true;
-    this.#release();
-  }
-
-  /** Gives up everything; what is not over stays unacknowledged. */
-  stop(): void {
-    this.#stopped = true;
-    this.#context.signal.removeEventListener("abort", this.#stop);
-    for (const call of this.#calls.keys()) call.abort();
-    this.#queue.length = 0;
-  }
-
-  #start(): void {
-    for (; this.#started < this.#queue.length; this.#started++) {
-      const entry = this.#queue[this.#started]!;
-      if (!("chunk" in entry) || entry.chunk.lane.ended) continue;
-      while (entry.next < entry.chunk.length) {
-        if (this.#running >= this.#concurrency) return;
-        const index = entry.next++;
-        if (entry.chunk.state[index] === 0) continue;
-        this.#running++;
-        const over = this.#context.busy();
-        this.#call(entry.chunk, index).finally(() => {
-          over();
-          this.#running--;
-          entry.open--;
-          if (this.#stopped) return;
-          this.#release();
-          this.#start();
-        });
-      }
-    }
-  }
-
-  /** One message, with all its attempts: sets the value or rejects the message. Never rejects itself. */
-  async #call(chunk: Chunk, index: number): Promise<void> {
-    const call = new AbortController();
-    this.#calls.set(call, chunk.lane);
-    const { retry } = this.#options;
-    let backoff: Backoff | undefined;
-    let away = false;
-    for (let attempt = 1; ; attempt++) {
-      try {
-        const value = await this.#attempt(chunk, index, call.signal);
-        if (value instanceof MillraceError) throw value;
-        (chunk.values as unknown[])[index] = value;
-        break;
-      } catch (error) {
-        if (call.signal.aborted || chunk.lane.ended) break;
-        const network = classify(error, "author") === "network";
-        if (network) {
-          // Other people's trouble does not use up a message's attempts.
-          attempt--;
-          if (!away && this.#away++ === 0) {
-            this.#context.logger.warn({ error: messageOf(error) }, "mapAsync waits for another system");
-          }
-          away = true;
-        }
-        if (!network && (attempt >= (retry?.attempts ?? 1) || isFinal(error))) {
-          this.#refuse(chunk, index, error);
-          break;
-        }
-        this.#context.meter.count("author_retries_total");
-        backoff ??= this.#backoff(call.signal);
-        const goesOn = await backoff.wait().then(
-          () => true,
-          () => false,
-        );
-        if (!goesOn) break;
-      }
-    }
-    if (away && --this.#away === 0) this.#context.logger.info({}, "mapAsync waits no longer");
-    this.#calls.delete(call);
-  }
-
-  #backoff(signal: AbortSignal): Backoff {
-    const { retry } = this.#options;
-    return new Backoff(
-      { clock: this.#context.clock, random: this.#context.random, signal },
-      { initial: milliseconds(retry?.initial, 100), max: milliseconds(retry?.max, 10_000) },
-    );
-  }
-
-  #refuse(chunk: Chunk, index: number, error: unknown): void {
-    if (error !== timedOut) {
-      rejectThrown(this.#context, chunk, index, "the function of mapAsync", error);
-      return;
-    }
-    this.#context.reject(chunk, index, {
-      class: "application",
-      code: "author-timeout",
-      message: `the function of mapAsync took longer than ${this.#timeout} ms`,
-    });
-  }
-
-  /** Calls the function once. Rejects when it does, when the time is up, and when the call is given up. */
-  #attempt(chunk: Chunk, index: number, givenUp: AbortSignal): Promise<unknown> {
-    const abort = new AbortController();
-    return new Promise((resolve, reject) => {
-      const end = (reason: unknown) => {
-        timer.cancel();
-        givenUp.removeEventListener("abort", giveUp);
-        reject(reason);
-        abort.abort(reason);
-      };
-      const giveUp = () => end(givenUp.reason);
-      const timer = this.#context.clock.after(this.#timeout, () => end(timedOut));
-      givenUp.addEventListener("abort", giveUp, { once: true });
-      const message = chunk.message(index) as Message<never>;
-      // An async arrow, so that a function that throws before its first await fails like any other.
-      (async () => this.#options.to(message.value, { message, signal: abort.signal }))()
-        .then(resolve, reject)
-        .finally(() => {
-          timer.cancel();
-          givenUp.removeEventListener("abort", giveUp);
-        });
-    });
-  }
-
-  /** Lets go of everything at the front that is over. */
-  #release(): void {
-    for (;;) {
-      const first = this.#queue[0];
-      if (first === undefined) break;
-      // An ended lane's messages are returned already: nobody waits for their calls.
-      if ("chunk" in first && first.open > 0 && !first.chunk.lane.ended) return;
-      this.#queue.shift();
-      if (this.#started > 0) this.#started--;
-      if ("control" in first) this.#subscriber.next(first.control);
-      else if (first.chunk.live > 0 && !first.chunk.lane.ended) this.#subscriber.next(first.chunk);
-    }
-    if (this.#completing && !this.#stopped) {
-      this.stop();
-      this.#subscriber.complete();
-    }
-  }
-}
-
-const timedOut = new Error("the time is up");
-
-/** Another attempt would change nothing: the message's own fault, or the process is unwell. */
-function isFinal(error: unknown): boolean {
-  const kind = classify(error, "author");
-  return kind === "business" || kind === "system";
-}
-
-/** The column of values, to be written: made of the fetched bytes where there is none. */
-function valuesOf(chunk: Chunk): unknown[] {
-  chunk.values ??= Array.from({ length: chunk.length }, (_, i) => chunk.value(i));
-  return chunk.values;
-}

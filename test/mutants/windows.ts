@@ -129,7 +129,7 @@ export const windows: readonly Mutant[] = [
   {
     name: "any number of calls are under way",
     breaks: "B3",
-    file: "src/operators/map.ts",
+    file: "src/operators/ordered-calls.ts",
     text: "        if (this.#running >= this.#concurrency) return;\n",
     becomes: "",
     killer: {
@@ -140,7 +140,7 @@ export const windows: readonly Mutant[] = [
   {
     name: "results go on in the order in which calls end",
     breaks: "B4",
-    file: "src/operators/map.ts",
+    file: "src/operators/ordered-calls.ts",
     text: "      const first = this.#queue[0];\n      if (first === undefined) break;",
     becomes:
       '      const done = this.#queue.findIndex((entry) => "chunk" in entry && entry.open === 0);\n      if (done > 0) this.#queue.unshift(...this.#queue.splice(done, 1));\n      const first = this.#queue[0];\n      if (first === undefined) break;',
@@ -152,7 +152,7 @@ export const windows: readonly Mutant[] = [
   {
     name: "chunks go on before their calls are over",
     breaks: "B4",
-    file: "src/operators/map.ts",
+    file: "src/operators/ordered-calls.ts",
     text: '      if ("chunk" in first && first.open > 0 && !first.chunk.lane.ended) return;\n',
     becomes: "",
     killer: {
@@ -163,7 +163,7 @@ export const windows: readonly Mutant[] = [
   {
     name: "a flush overtakes calls under way",
     breaks: "B4",
-    file: "src/operators/map.ts",
+    file: "src/operators/ordered-calls.ts",
     text: "    } else this.#queue.push({ control: item });",
     becomes: "    } else this.#subscriber.next(item);",
     killer: {
@@ -174,8 +174,8 @@ export const windows: readonly Mutant[] = [
   {
     name: "the calls of a revoked lane go on",
     breaks: "F3",
-    file: "src/operators/map.ts",
-    text: "      for (const [call, lane] of this.#calls) if (lane === item.lane) call.abort();\n",
+    file: "src/operators/ordered-calls.ts",
+    text: "      this.#calls.giveUp(item.lane);\n",
     becomes: "",
     killer: {
       file: "src/operators/map.test.ts",
@@ -185,7 +185,7 @@ export const windows: readonly Mutant[] = [
   {
     name: "a revoked lane's chunk comes out all the same",
     breaks: "F4",
-    file: "src/operators/map.ts",
+    file: "src/operators/ordered-calls.ts",
     text: "      else if (first.chunk.live > 0 && !first.chunk.lane.ended) this.#subscriber.next(first.chunk);",
     becomes: "      else if (first.chunk.live > 0) this.#subscriber.next(first.chunk);",
     killer: {
@@ -196,9 +196,9 @@ export const windows: readonly Mutant[] = [
   {
     name: "a call may last for ever",
     breaks: "I5",
-    file: "src/operators/map.ts",
-    text: "      const timer = this.#context.clock.after(this.#timeout, () => end(timedOut));",
-    becomes: "      const timer = this.#context.clock.after(this.#timeout, () => {});",
+    file: "src/operators/author-call.ts",
+    text: "      const timer = this.#context.clock.after(timeout, () => end(timedOut));",
+    becomes: "      const timer = this.#context.clock.after(timeout, () => {});",
     killer: {
       file: "src/operators/map.test.ts",
       test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
@@ -207,9 +207,9 @@ export const windows: readonly Mutant[] = [
   {
     name: "calls under way are not counted as such",
     breaks: "D5",
-    file: "src/operators/map.ts",
-    text: "        const over = this.#context.busy();",
-    becomes: "        const over = () => {};",
+    file: "src/operators/author-call.ts",
+    text: "    const over = this.#context.busy();",
+    becomes: "    const over = () => {};",
     killer: {
       file: "src/operators/map.test.ts",
       test: "mapAsync keeps order, whatever answers first, and the number of calls under way",
@@ -218,7 +218,7 @@ export const windows: readonly Mutant[] = [
   {
     name: "network trouble uses up a message's attempts",
     breaks: "I1",
-    file: "src/operators/map.ts",
+    file: "src/operators/author-call.ts",
     text: "          attempt--;\n",
     becomes: "",
     killer: {
@@ -229,12 +229,78 @@ export const windows: readonly Mutant[] = [
   {
     name: "after an abort nobody behind mapAsync hears that a lane has ended",
     breaks: "F3",
-    file: "src/operators/map.ts",
+    file: "src/operators/ordered-calls.ts",
     text: '      if ("kind" in item && item.kind === "revoke") this.#subscriber.next(item);\n      return;',
     becomes: "      return;",
     killer: {
       file: "src/operators/map.test.ts",
       test: "when the run is aborted, calls are given up and nothing is settled",
+    },
+  },
+  {
+    name: "a slot has several calls under way",
+    breaks: "B3",
+    file: "src/operators/keyed-calls.ts",
+    text: "      if (slot.running) slot.waiting.push(entry);\n      else this.#start(slot, entry);",
+    becomes: "      this.#start(slot, entry);",
+    killer: {
+      file: "src/operators/keyed-calls.test.ts",
+      test: "property: in slots by key, order holds within each key, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "slots are given out by turns, whatever the key",
+    breaks: "B1",
+    file: "src/operators/keyed-calls.ts",
+    text: "    return key === null ? this.#shortest()",
+    becomes: "    return key !== undefined ? this.#shortest()",
+    killer: {
+      file: "src/operators/keyed-calls.test.ts",
+      test: "property: in slots by key, order holds within each key, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "keyed results overtake the flush before them",
+    breaks: "B4",
+    file: "src/operators/keyed-calls.ts",
+    text: "      if (entry.section === this.#sections[0]) this.#emit(entry.chunk);\n      else entry.section.ready.push(entry.chunk);",
+    becomes: "      this.#emit(entry.chunk);",
+    killer: {
+      file: "src/operators/keyed-calls.test.ts",
+      test: "property: in slots by key, order holds within each key, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "a flush overtakes the keyed calls before it",
+    breaks: "B4",
+    file: "src/operators/keyed-calls.ts",
+    text: "    while (this.#sections[0]!.open === 0 && this.#sections.length > 1) {",
+    becomes: "    while (this.#sections.length > 1) {",
+    killer: {
+      file: "src/operators/keyed-calls.test.ts",
+      test: "property: in slots by key, order holds within each key, controls keep their place, and every message has one fate",
+    },
+  },
+  {
+    name: "a revoked lane's messages keep their places in the slots",
+    breaks: "F3",
+    file: "src/operators/keyed-calls.ts",
+    text: "        if (chunk.lane !== lane) return true;\n        section.open--;\n        return false;",
+    becomes: "        return chunk.lane !== lane || section.open > 0;",
+    killer: {
+      file: "src/operators/keyed-calls.test.ts",
+      test: "a revoke overtakes: the lane's calls are given up, what waited is never called, and others go on",
+    },
+  },
+  {
+    name: "one slow keyed message holds on to its whole fetch",
+    breaks: "E1",
+    file: "src/operators/keyed-calls.ts",
+    text: "      const alone = chunk.single(i).detached();",
+    becomes: "      const alone = chunk.single(i);",
+    killer: {
+      file: "src/operators/keyed-calls.test.ts",
+      test: "messages travel on alone, over bytes of their own",
     },
   },
 ];
