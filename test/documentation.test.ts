@@ -1,6 +1,6 @@
 /** What README.md shows is true: every command in it is run here, every snippet is checked, its drawing is the topology's. */
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -18,12 +18,12 @@ function blocks(language: string): string[] {
 
 const commands = blocks("sh").flatMap((block) => block.trim().split("\n"));
 
-/** Runs a line of the README as a reader would, in the repository. */
-function shell(line: string): Promise<{ stdout: string; stderr: string }> {
+/** Runs a line of the README as a reader would, in the repository unless told otherwise. */
+function shell(line: string, cwd = root): Promise<{ stdout: string; stderr: string }> {
   const env = { ...process.env };
   delete env.NODE_OPTIONS;
   delete env.NODE_TEST_CONTEXT;
-  return run("bash", ["-c", line], { cwd: root, env, within: 120_000 });
+  return run("bash", ["-c", line], { cwd, env, within: 120_000 });
 }
 
 test("the README's commands are those that are tried here", () => {
@@ -37,13 +37,73 @@ test("the README's commands are those that are tried here", () => {
   ]);
 });
 
-test("npm start ends with the conservation table as the README quotes it", async () => {
+test("the README opens with what it does, a drawing, the two commands, a topology, the guarantees, a comparison, production", () => {
+  const order = [
+    "# Millrace\n\nMillrace runs **topologies**",
+    "\n```mermaid\n",
+    "\nnpm ci && npm start\n",
+    "\nnpm ci && npm test\n",
+    "\n## A topology\n\n```ts\n",
+    "\n## What is guaranteed\n\n| | promise |",
+    "\n## How it compares\n\n| | Millrace |",
+    "\n## Going to production\n",
+  ];
+  const places = order.map((text) => readme.indexOf(text));
+  assert.equal(places[0], 0);
+  places.forEach((place, i) => {
+    assert.ok(i === 0 || place > places[i - 1]!, `${JSON.stringify(order[i])} comes next`);
+  });
+  const headings = [...readme.matchAll(/^## (.+)$/gm)].map((match) => match[1]);
+  assert.deepEqual(headings.slice(0, 4), [
+    "A topology",
+    "What is guaranteed",
+    "How it compares",
+    "Going to production",
+  ]);
+});
+
+test("npm start ends with the conservation table as the README quotes it, and leaves every topic in out/", async (t) => {
   const quoted = /`(accepted 5473 = [^`]+)`/.exec(readme)?.[1];
   assert.ok(quoted);
-  const { stdout } = await shell("npm start");
+  // In a copy: what is in out/ here may be somebody's, or be left from another time.
+  const folder = freshFolder(t);
+  for (const name of ["package.json", "bin", "src", "topologies"])
+    cpSync(join(root, name), join(folder, name), { recursive: true });
+  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  const { stdout } = await shell("npm start", folder);
   assert.ok(stdout.trimEnd().endsWith(quoted), stdout.slice(-500));
-  const versions = readFileSync(join(root, "out/quakes.versions.ndjson"), "utf8").trim().split("\n");
-  assert.equal(versions.length, 564);
+  const left = ["quakes.polls", "quakes.versions", "quakes.dead"].map((topic) => {
+    const text = readFileSync(join(folder, "out", `${topic}.ndjson`), "utf8");
+    return text.split("\n").filter((line) => line !== "").length;
+  });
+  assert.deepEqual(left, [5_473, 564, 0]);
+});
+
+test("git ignores what npm start leaves in out/", async () => {
+  const { stdout } = await run("git", ["-C", root, "check-ignore", "out/quakes.versions.ndjson"]);
+  assert.equal(stdout, "out/quakes.versions.ndjson\n");
+});
+
+test("every file of topologies/data has its source and licence noted, and the licences are there", () => {
+  const data = join(root, "topologies/data");
+  const notes = readFileSync(join(data, "README.md"), "utf8");
+  const rows = notes.split("\n").filter((line) => line.startsWith("|"));
+  const unnoted = readdirSync(data)
+    .filter((name) => name !== "README.md" && !name.startsWith("LICENSE."))
+    .filter((name) => {
+      const row = rows.find((line) => line.split("|")[1]!.includes(`\`${name}\``));
+      return !/public domain|MIT, see `LICENSE\.|made for this project/.test(row?.split("|")[3] ?? "");
+    });
+  assert.deepEqual(unnoted, []);
+  const licences = [...notes.matchAll(/`(LICENSE\.[^`]+)`/g)].map((match) => match[1]!);
+  assert.deepEqual(
+    licences.toSorted(),
+    readdirSync(data)
+      .filter((name) => name.startsWith("LICENSE."))
+      .toSorted(),
+  );
+  for (const name of licences)
+    assert.match(readFileSync(join(data, name), "utf8"), /Permission is hereby granted/);
 });
 
 test("npm test is this run's own command", () => {
@@ -73,7 +133,6 @@ test("the README's topology compiles and checks, and is short", async (t) => {
 
 test("the README's topology has the types it claims", async (t) => {
   const inside = join(root, "test", "documentation-check.ts");
-  const { rmSync } = await import("node:fs");
   t.after(() => rmSync(inside, { force: true }));
   const [snippet] = blocks("ts");
   const check = async (text: string) => {
