@@ -1,10 +1,16 @@
 /** What README.md shows is true: every command in it is run here, every snippet is checked, its drawing is the topology's. */
 import assert from "node:assert/strict";
-import { cpSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
+import { text } from "node:stream/consumers";
+import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { ExitCode } from "../src/runner/exit-code.ts";
+import { freePort } from "./brokers/port.ts";
 import { run } from "./brokers/run.ts";
+import { until } from "./brokers/until.ts";
 import { freshFolder, runMillrace } from "./millrace.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -131,25 +137,144 @@ test("the README's topology compiles and checks, and is short", async (t) => {
   assert.ok(body.length <= 20);
 });
 
-test("the README's topology has the types it claims", async (t) => {
+/** What the compiler says of a topology file inside this repository. */
+async function typeMistakes(t: TestContext, text: string): Promise<string> {
   const inside = join(root, "test", "documentation-check.ts");
   t.after(() => rmSync(inside, { force: true }));
-  const [snippet] = blocks("ts");
-  const check = async (text: string) => {
-    writeFileSync(inside, text);
-    return run("node_modules/.bin/tsc", ["--noEmit", "--pretty", "false"], {
-      cwd: root,
-      within: 120_000,
-    }).then(
-      () => "",
-      (error: Error) => error.message,
-    );
-  };
-  assert.doesNotMatch(await check(snippet!), /documentation-check/);
-  assert.match(
-    await check(snippet!.replace("o.customer)", "o.custmer)")),
-    /documentation-check\.ts.*custmer/,
+  writeFileSync(inside, text);
+  const { message } = await run("node_modules/.bin/tsc", ["--noEmit", "--pretty", "false"], {
+    cwd: root,
+    within: 120_000,
+  }).then(
+    () => ({ message: "" }),
+    (error: Error) => error,
   );
+  return message
+    .split("\n")
+    .filter((line) => line.includes("documentation-check"))
+    .join("\n");
+}
+
+test("the README's topology has the types it claims", async (t) => {
+  const [snippet] = blocks("ts");
+  assert.equal(await typeMistakes(t, snippet!), "");
+  assert.match(await typeMistakes(t, snippet!.replace("o.customer)", "o.custmer)")), /custmer/);
+});
+
+/** What "Going to production" shows inline. */
+const production = readme.split("\n## Going to production\n")[1]!.split("\n## ")[0]!;
+const shownInline = [...production.matchAll(/`([^`]+)`/g)].map((match) => match[1]!);
+
+test("what production is told inline is what is tried here", () => {
+  assert.deepEqual(shownInline, [
+    "millrace check --connect orders.ts",
+    "millrace run --create orders.ts",
+    "node node_modules/millrace/bin/millrace.js run orders.ts --http 127.0.0.1:8080",
+    "--drain",
+    "/readyz",
+    "/livez",
+    "/metrics",
+    "/status",
+    'password: secret(env("KAFKA_PASSWORD"))',
+  ]);
+});
+
+/** A project with the package installed and the README's topology, on a broker inside the process. */
+function productionProject(t: TestContext): string {
+  const folder = freshFolder(t);
+  const modules = join(folder, "node_modules");
+  mkdirSync(join(modules, ".bin"), { recursive: true });
+  symlinkSync(root, join(modules, "millrace"));
+  symlinkSync("../millrace/bin/millrace.js", join(modules, ".bin/millrace"));
+  const text = blocks("ts")[0]!.replace("kafka({ ", 'kafka({ driver: "embedded", ');
+  assert.match(text, /driver: "embedded"/);
+  writeFileSync(join(folder, "orders.ts"), text);
+  return folder;
+}
+
+/** Starts an inline command, as it stands, where `millrace` and the right `node` are on the path. */
+function startInline(t: TestContext, line: string, cwd: string) {
+  const PATH = [join(cwd, "node_modules/.bin"), join(root, "node_modules/.bin"), process.env.PATH].join(":");
+  const child = spawn("bash", ["-c", `exec ${line}`], {
+    cwd,
+    env: { ...process.env, PATH },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = Promise.all([text(child.stdout), once(child, "close")]).then(([stdout, [code]]) => ({
+    stdout,
+    code: code as number | null,
+  }));
+  const said = { text: "" };
+  child.stderr.setEncoding("utf8").on("data", (more: string) => {
+    said.text += more;
+  });
+  t.after(() => child.kill("SIGKILL"));
+  return { said, ended, stop: () => child.kill("SIGTERM") };
+}
+
+const [checkLine, createLine, runLine] = shownInline as [string, string, string];
+
+test(`${checkLine} works`, async (t) => {
+  const { ended, said } = startInline(t, checkLine, productionProject(t));
+  const { code, stdout } = await ended;
+  assert.equal(code, 0, said.text);
+  assert.match(stdout, /^ok {2}orders /);
+});
+
+test(`${createLine} works`, async (t) => {
+  const { ended, said, stop } = startInline(t, createLine, productionProject(t));
+  await until("it runs", () => said.text.includes("topology running"));
+  stop();
+  assert.equal((await ended).code, 0, said.text);
+});
+
+test(`${runLine} works, SIGTERM reaches it, and it can be watched`, async (t) => {
+  // The port of the README may be taken here.
+  const address = `127.0.0.1:${await freePort()}`;
+  const line = runLine.replace("127.0.0.1:8080", address);
+  assert.ok(line.endsWith(address));
+  const { ended, said, stop } = startInline(t, line, productionProject(t));
+  await until("it runs", () => said.text.includes("topology running"));
+  for (const path of shownInline.filter((inline) => inline.startsWith("/"))) {
+    const response = await fetch(`http://${address}${path}`);
+    assert.equal(response.status, 200, path);
+    await response.text();
+  }
+  stop();
+  assert.equal((await ended).code, 0, said.text);
+});
+
+test("--drain is there, and lasts as long as the README says", async (t) => {
+  const [, default_] = /`--drain` \((\d+) s\)/.exec(production)!;
+  const { stdout } = await runMillrace(t, ["run", "--help"]);
+  assert.match(stdout, new RegExp(`--drain <duration>[^-]*\\(default: ${default_}s\\)`));
+});
+
+test("the exit codes that the README lists are all there are", () => {
+  const listed = /^Exit codes: (.+)$/m.exec(production)![1]!;
+  assert.deepEqual(
+    [...listed.matchAll(/\d+/g)].map(([code]) => Number(code)),
+    Object.values(ExitCode),
+  );
+});
+
+test("the README's secret has the right type, is required, and is not printed", async (t) => {
+  const snippet = shownInline.find((inline) => inline.includes("secret("))!;
+  const text = `import { env, kafka, secret, topology } from "millrace";
+const cluster = kafka({ brokers: "127.0.0.1:1", sasl: { mechanism: "plain", username: "me", ${snippet} } });
+export default topology("locked", (t) => {
+  t.from(cluster.source({ topics: ["in"], group: "locked" })).to(cluster.sink({ topic: "out" }));
+});
+`;
+  assert.equal(await typeMistakes(t, text), "");
+  const file = join(freshFolder(t), "locked.ts");
+  writeFileSync(file, text);
+  const missing = await runMillrace(t, ["check", file], { KAFKA_PASSWORD: undefined });
+  assert.equal(missing.code, 78);
+  assert.match(`${missing.stdout}${missing.stderr}`, /KAFKA_PASSWORD/);
+  const given = await runMillrace(t, ["check", file], { KAFKA_PASSWORD: "canary-81" });
+  assert.equal(given.code, 0, `${given.stdout}${given.stderr}`);
+  assert.doesNotMatch(`${given.stdout}${given.stderr}`, /canary-81/);
 });
 
 test("every file that the README links to is there", () => {
