@@ -1,10 +1,16 @@
 /** What README.md shows is true: every command in it is run here, every snippet is checked, its drawing is the topology's. */
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
+import { text } from "node:stream/consumers";
+import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { ExitCode } from "../src/runner/exit-code.ts";
+import { freePort } from "./brokers/port.ts";
 import { run } from "./brokers/run.ts";
+import { until } from "./brokers/until.ts";
 import { freshFolder, runMillrace } from "./millrace.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -18,12 +24,12 @@ function blocks(language: string): string[] {
 
 const commands = blocks("sh").flatMap((block) => block.trim().split("\n"));
 
-/** Runs a line of the README as a reader would, in the repository. */
-function shell(line: string): Promise<{ stdout: string; stderr: string }> {
+/** Runs a line of the README as a reader would, in the repository unless told otherwise. */
+function shell(line: string, cwd = root): Promise<{ stdout: string; stderr: string }> {
   const env = { ...process.env };
   delete env.NODE_OPTIONS;
   delete env.NODE_TEST_CONTEXT;
-  return run("bash", ["-c", line], { cwd: root, env, within: 120_000 });
+  return run("bash", ["-c", line], { cwd, env, within: 120_000 });
 }
 
 test("the README's commands are those that are tried here", () => {
@@ -37,13 +43,73 @@ test("the README's commands are those that are tried here", () => {
   ]);
 });
 
-test("npm start ends with the conservation table as the README quotes it", async () => {
+test("the README opens with what it does, a drawing, the two commands, a topology, the guarantees, a comparison, production", () => {
+  const order = [
+    "# Millrace\n\nMillrace runs **topologies**",
+    "\n```mermaid\n",
+    "\nnpm ci && npm start\n",
+    "\nnpm ci && npm test\n",
+    "\n## A topology\n\n```ts\n",
+    "\n## What is guaranteed\n\n| | promise |",
+    "\n## How it compares\n\n| | Millrace |",
+    "\n## Going to production\n",
+  ];
+  const places = order.map((text) => readme.indexOf(text));
+  assert.equal(places[0], 0);
+  places.forEach((place, i) => {
+    assert.ok(i === 0 || place > places[i - 1]!, `${JSON.stringify(order[i])} comes next`);
+  });
+  const headings = [...readme.matchAll(/^## (.+)$/gm)].map((match) => match[1]);
+  assert.deepEqual(headings.slice(0, 4), [
+    "A topology",
+    "What is guaranteed",
+    "How it compares",
+    "Going to production",
+  ]);
+});
+
+test("npm start ends with the conservation table as the README quotes it, and leaves every topic in out/", async (t) => {
   const quoted = /`(accepted 5473 = [^`]+)`/.exec(readme)?.[1];
   assert.ok(quoted);
-  const { stdout } = await shell("npm start");
+  // In a copy: what is in out/ here may be somebody's, or be left from another time.
+  const folder = freshFolder(t);
+  for (const name of ["package.json", "bin", "src", "topologies"])
+    cpSync(join(root, name), join(folder, name), { recursive: true });
+  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  const { stdout } = await shell("npm start", folder);
   assert.ok(stdout.trimEnd().endsWith(quoted), stdout.slice(-500));
-  const versions = readFileSync(join(root, "out/quakes.versions.ndjson"), "utf8").trim().split("\n");
-  assert.equal(versions.length, 564);
+  const left = ["quakes.polls", "quakes.versions", "quakes.dead"].map((topic) => {
+    const text = readFileSync(join(folder, "out", `${topic}.ndjson`), "utf8");
+    return text.split("\n").filter((line) => line !== "").length;
+  });
+  assert.deepEqual(left, [5_473, 564, 0]);
+});
+
+test("git ignores what npm start leaves in out/", async () => {
+  const { stdout } = await run("git", ["-C", root, "check-ignore", "out/quakes.versions.ndjson"]);
+  assert.equal(stdout, "out/quakes.versions.ndjson\n");
+});
+
+test("every file of topologies/data has its source and licence noted, and the licences are there", () => {
+  const data = join(root, "topologies/data");
+  const notes = readFileSync(join(data, "README.md"), "utf8");
+  const rows = notes.split("\n").filter((line) => line.startsWith("|"));
+  const unnoted = readdirSync(data)
+    .filter((name) => name !== "README.md" && !name.startsWith("LICENSE."))
+    .filter((name) => {
+      const row = rows.find((line) => line.split("|")[1]!.includes(`\`${name}\``));
+      return !/public domain|MIT, see `LICENSE\.|made for this project/.test(row?.split("|")[3] ?? "");
+    });
+  assert.deepEqual(unnoted, []);
+  const licences = [...notes.matchAll(/`(LICENSE\.[^`]+)`/g)].map((match) => match[1]!);
+  assert.deepEqual(
+    licences.toSorted(),
+    readdirSync(data)
+      .filter((name) => name.startsWith("LICENSE."))
+      .toSorted(),
+  );
+  for (const name of licences)
+    assert.match(readFileSync(join(data, name), "utf8"), /Permission is hereby granted/);
 });
 
 test("npm test is this run's own command", () => {
@@ -71,26 +137,144 @@ test("the README's topology compiles and checks, and is short", async (t) => {
   assert.ok(body.length <= 20);
 });
 
-test("the README's topology has the types it claims", async (t) => {
+/** What the compiler says of a topology file inside this repository. */
+async function typeMistakes(t: TestContext, text: string): Promise<string> {
   const inside = join(root, "test", "documentation-check.ts");
-  const { rmSync } = await import("node:fs");
   t.after(() => rmSync(inside, { force: true }));
-  const [snippet] = blocks("ts");
-  const check = async (text: string) => {
-    writeFileSync(inside, text);
-    return run("node_modules/.bin/tsc", ["--noEmit", "--pretty", "false"], {
-      cwd: root,
-      within: 120_000,
-    }).then(
-      () => "",
-      (error: Error) => error.message,
-    );
-  };
-  assert.doesNotMatch(await check(snippet!), /documentation-check/);
-  assert.match(
-    await check(snippet!.replace("o.customer)", "o.custmer)")),
-    /documentation-check\.ts.*custmer/,
+  writeFileSync(inside, text);
+  const { message } = await run("node_modules/.bin/tsc", ["--noEmit", "--pretty", "false"], {
+    cwd: root,
+    within: 120_000,
+  }).then(
+    () => ({ message: "" }),
+    (error: Error) => error,
   );
+  return message
+    .split("\n")
+    .filter((line) => line.includes("documentation-check"))
+    .join("\n");
+}
+
+test("the README's topology has the types it claims", async (t) => {
+  const [snippet] = blocks("ts");
+  assert.equal(await typeMistakes(t, snippet!), "");
+  assert.match(await typeMistakes(t, snippet!.replace("o.customer)", "o.custmer)")), /custmer/);
+});
+
+/** What "Going to production" shows inline. */
+const production = readme.split("\n## Going to production\n")[1]!.split("\n## ")[0]!;
+const shownInline = [...production.matchAll(/`([^`]+)`/g)].map((match) => match[1]!);
+
+test("what production is told inline is what is tried here", () => {
+  assert.deepEqual(shownInline, [
+    "millrace check --connect orders.ts",
+    "millrace run --create orders.ts",
+    "node node_modules/millrace/bin/millrace.js run orders.ts --http 127.0.0.1:8080",
+    "--drain",
+    "/readyz",
+    "/livez",
+    "/metrics",
+    "/status",
+    'password: secret(env("KAFKA_PASSWORD"))',
+  ]);
+});
+
+/** A project with the package installed and the README's topology, on a broker inside the process. */
+function productionProject(t: TestContext): string {
+  const folder = freshFolder(t);
+  const modules = join(folder, "node_modules");
+  mkdirSync(join(modules, ".bin"), { recursive: true });
+  symlinkSync(root, join(modules, "millrace"));
+  symlinkSync("../millrace/bin/millrace.js", join(modules, ".bin/millrace"));
+  const text = blocks("ts")[0]!.replace("kafka({ ", 'kafka({ driver: "embedded", ');
+  assert.match(text, /driver: "embedded"/);
+  writeFileSync(join(folder, "orders.ts"), text);
+  return folder;
+}
+
+/** Starts an inline command, as it stands, where `millrace` and the right `node` are on the path. */
+function startInline(t: TestContext, line: string, cwd: string) {
+  const PATH = [join(cwd, "node_modules/.bin"), join(root, "node_modules/.bin"), process.env.PATH].join(":");
+  const child = spawn("bash", ["-c", `exec ${line}`], {
+    cwd,
+    env: { ...process.env, PATH },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = Promise.all([text(child.stdout), once(child, "close")]).then(([stdout, [code]]) => ({
+    stdout,
+    code: code as number | null,
+  }));
+  const said = { text: "" };
+  child.stderr.setEncoding("utf8").on("data", (more: string) => {
+    said.text += more;
+  });
+  t.after(() => child.kill("SIGKILL"));
+  return { said, ended, stop: () => child.kill("SIGTERM") };
+}
+
+const [checkLine, createLine, runLine] = shownInline as [string, string, string];
+
+test(`${checkLine} works`, async (t) => {
+  const { ended, said } = startInline(t, checkLine, productionProject(t));
+  const { code, stdout } = await ended;
+  assert.equal(code, 0, said.text);
+  assert.match(stdout, /^ok {2}orders /);
+});
+
+test(`${createLine} works`, async (t) => {
+  const { ended, said, stop } = startInline(t, createLine, productionProject(t));
+  await until("it runs", () => said.text.includes("topology running"));
+  stop();
+  assert.equal((await ended).code, 0, said.text);
+});
+
+test(`${runLine} works, SIGTERM reaches it, and it can be watched`, async (t) => {
+  // The port of the README may be taken here.
+  const address = `127.0.0.1:${await freePort()}`;
+  const line = runLine.replace("127.0.0.1:8080", address);
+  assert.ok(line.endsWith(address));
+  const { ended, said, stop } = startInline(t, line, productionProject(t));
+  await until("it runs", () => said.text.includes("topology running"));
+  for (const path of shownInline.filter((inline) => inline.startsWith("/"))) {
+    const response = await fetch(`http://${address}${path}`);
+    assert.equal(response.status, 200, path);
+    await response.text();
+  }
+  stop();
+  assert.equal((await ended).code, 0, said.text);
+});
+
+test("--drain is there, and lasts as long as the README says", async (t) => {
+  const [, default_] = /`--drain` \((\d+) s\)/.exec(production)!;
+  const { stdout } = await runMillrace(t, ["run", "--help"]);
+  assert.match(stdout, new RegExp(`--drain <duration>[^-]*\\(default: ${default_}s\\)`));
+});
+
+test("the exit codes that the README lists are all there are", () => {
+  const listed = /^Exit codes: (.+)$/m.exec(production)![1]!;
+  assert.deepEqual(
+    [...listed.matchAll(/\d+/g)].map(([code]) => Number(code)),
+    Object.values(ExitCode),
+  );
+});
+
+test("the README's secret has the right type, is required, and is not printed", async (t) => {
+  const snippet = shownInline.find((inline) => inline.includes("secret("))!;
+  const text = `import { env, kafka, secret, topology } from "millrace";
+const cluster = kafka({ brokers: "127.0.0.1:1", sasl: { mechanism: "plain", username: "me", ${snippet} } });
+export default topology("locked", (t) => {
+  t.from(cluster.source({ topics: ["in"], group: "locked" })).to(cluster.sink({ topic: "out" }));
+});
+`;
+  assert.equal(await typeMistakes(t, text), "");
+  const file = join(freshFolder(t), "locked.ts");
+  writeFileSync(file, text);
+  const missing = await runMillrace(t, ["check", file], { KAFKA_PASSWORD: undefined });
+  assert.equal(missing.code, 78);
+  assert.match(`${missing.stdout}${missing.stderr}`, /KAFKA_PASSWORD/);
+  const given = await runMillrace(t, ["check", file], { KAFKA_PASSWORD: "canary-81" });
+  assert.equal(given.code, 0, `${given.stdout}${given.stderr}`);
+  assert.doesNotMatch(`${given.stdout}${given.stderr}`, /canary-81/);
 });
 
 test("every file that the README links to is there", () => {
