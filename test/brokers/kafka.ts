@@ -34,7 +34,7 @@ export class Kafka {
     return this.bootstrap.split(",");
   }
 
-  /** Creates a topic; returns its name once every partition has a leader. */
+  /** Creates a topic; returns its name once every partition has a leader that serves it. */
   async createTopic(topic: string, options: TopicOptions = {}): Promise<string> {
     const { partitions = 4, replication = 1, settings = {} } = options;
     const admin = quietAdmin(this.brokers);
@@ -49,7 +49,9 @@ export class Kafka {
       await until(`topic ${topic} has leaders`, async () => {
         const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
         const found = topics[0]?.partitions ?? [];
-        return found.length === partitions && found.every((partition) => partition.leader >= 0);
+        if (found.length !== partitions || found.some((partition) => partition.leader < 0)) return false;
+        // A leader is named before it knows of it.
+        return (await admin.fetchTopicOffsets(topic)).length === partitions;
       });
     } finally {
       await admin.disconnect();
