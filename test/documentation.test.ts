@@ -209,7 +209,11 @@ function startInline(t: TestContext, line: string, cwd: string) {
     said.text += more;
   });
   t.after(() => child.kill("SIGKILL"));
-  return { said, ended, stop: () => child.kill("SIGTERM") };
+  const running = async () => {
+    await until("it runs", () => said.text.includes("topology running") || child.exitCode !== null);
+    assert.equal(child.exitCode, null, said.text);
+  };
+  return { said, ended, running, stop: () => child.kill("SIGTERM") };
 }
 
 const [checkLine, createLine, runLine] = shownInline as [string, string, string];
@@ -222,8 +226,8 @@ test(`${checkLine} works`, async (t) => {
 });
 
 test(`${createLine} works`, async (t) => {
-  const { ended, said, stop } = startInline(t, createLine, productionProject(t));
-  await until("it runs", () => said.text.includes("topology running"));
+  const { ended, said, running, stop } = startInline(t, createLine, productionProject(t));
+  await running();
   stop();
   assert.equal((await ended).code, 0, said.text);
 });
@@ -233,8 +237,8 @@ test(`${runLine} works, SIGTERM reaches it, and it can be watched`, async (t) =>
   const address = `127.0.0.1:${await freePort()}`;
   const line = runLine.replace("127.0.0.1:8080", address);
   assert.ok(line.endsWith(address));
-  const { ended, said, stop } = startInline(t, line, productionProject(t));
-  await until("it runs", () => said.text.includes("topology running"));
+  const { ended, said, running, stop } = startInline(t, line, productionProject(t));
+  await running();
   for (const path of shownInline.filter((inline) => inline.startsWith("/"))) {
     const response = await fetch(`http://${address}${path}`);
     assert.equal(response.status, 200, path);
