@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /**
  * Millrace: stream-processing topologies for Kafka and RabbitMQ. A topology file imports everything from here; a
  * program that runs topologies by itself also finds `load`, `compile` and `run`.

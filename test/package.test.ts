@@ -162,7 +162,7 @@ test("a project that has it installed has its types, which find a wrong field", 
     noEmit: true,
     module: "nodenext",
     target: "es2024",
-    types: ["node"],
+    types: [],
     skipLibCheck: false,
   };
   writeFileSync(
