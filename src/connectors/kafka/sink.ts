@@ -1,4 +1,3 @@
-import { Backoff } from "../../component/backoff.ts";
 import type { Context, Time, Timer } from "../../component/context.ts";
 import type { Failure } from "../../component/failure.ts";
 import { milliseconds } from "../../component/options.ts";
@@ -14,14 +13,13 @@ import {
   type Producer,
   type TopicPartition,
 } from "./driver.ts";
-import { missingTopic, RecentErrors, startError } from "./errors.ts";
+import { missingTopic, RecentErrors } from "./errors.ts";
+import { openPersistently } from "./opening.ts";
 import type { KafkaSinkOptions } from "./options.ts";
 import { crc32Partition, murmur2Partition } from "./partitioner.ts";
 
 /** A limit below this would refuse nearly everything: the topic is misconfigured, not the messages. */
 const absurdLimit = 16 * 1024;
-/** How long a client that could not start may take to close, ms. */
-const giveUpWithin = 1_000;
 
 /** Entries [from, to) of a batch, on their way to one partition. */
 interface Piece {
@@ -84,39 +82,19 @@ export async function openKafkaSink(
   address: string,
   options: KafkaSinkOptions,
 ): Promise<SinkSession> {
-  const backoff = new Backoff(context, { initial: 200, max: 5_000 });
-  for (let refusals = 0; ; ) {
-    try {
-      const description = (await client.describe([options.topic])).get(options.topic);
-      if (description === undefined) throw missingTopic(options.topic, address);
-      const producer = await client.producer();
-      return new KafkaSinkSession(
-        context,
-        client,
-        producer,
-        options,
-        description.partitions,
-        description.maxMessageBytes,
-      );
-    } catch (error) {
-      const final = startError(error, address);
-      if (final !== undefined && (final.code !== "access-refused" || ++refusals >= 3)) {
-        await client.close(context.clock.now() + giveUpWithin);
-        throw final;
-      }
-      context.logger.warn(
-        { node: context.node, address, error: messageOf(error) },
-        "kafka sink cannot start yet",
-      );
-      context.meter.count("connect_failures_total");
-      try {
-        await backoff.wait();
-      } catch (aborted) {
-        await client.close(context.clock.now() + giveUpWithin);
-        throw aborted;
-      }
-    }
-  }
+  return openPersistently(context, client, address, "kafka sink", async () => {
+    const description = (await client.describe([options.topic])).get(options.topic);
+    if (description === undefined) throw missingTopic(options.topic, address);
+    const producer = await client.producer();
+    return new KafkaSinkSession(
+      context,
+      client,
+      producer,
+      options,
+      description.partitions,
+      description.maxMessageBytes,
+    );
+  });
 }
 
 class KafkaSinkSession implements SinkSession {

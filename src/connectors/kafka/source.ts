@@ -12,12 +12,11 @@ import {
   type Subscription,
   type TopicPartition,
 } from "./driver.ts";
-import { missingTopic, RecentErrors, startError } from "./errors.ts";
+import { missingTopic, RecentErrors } from "./errors.ts";
+import { openPersistently } from "./opening.ts";
 import { groupTimes, type KafkaSourceOptions } from "./options.ts";
 
 const joining = "joining the group";
-/** How long a client that could not start may take to close, ms. */
-const giveUpWithin = 1_000;
 
 /** One owned partition in one epoch. */
 interface Owned extends TopicPartition {
@@ -54,33 +53,13 @@ export async function openKafkaSource(
   holdsRebalance: boolean,
 ): Promise<SourceSession> {
   const session = new KafkaSourceSession(context, client, options, holdsRebalance);
-  const backoff = new Backoff(context, { initial: 200, max: 5_000 });
-  for (let refusals = 0; ; ) {
-    try {
-      const topics = await client.describe(options.topics);
-      for (const topic of options.topics)
-        if (topics.get(topic) === undefined) throw missingTopic(topic, address);
-      await session.subscribe();
-      return session;
-    } catch (error) {
-      const final = startError(error, address);
-      if (final !== undefined && (final.code !== "access-refused" || ++refusals >= 3)) {
-        await client.close(context.clock.now() + giveUpWithin);
-        throw final;
-      }
-      context.logger.warn(
-        { node: context.node, address, error: messageOf(error) },
-        "kafka source cannot start yet",
-      );
-      context.meter.count("connect_failures_total");
-      try {
-        await backoff.wait();
-      } catch (aborted) {
-        await client.close(context.clock.now() + giveUpWithin);
-        throw aborted;
-      }
-    }
-  }
+  return openPersistently(context, client, address, "kafka source", async () => {
+    const topics = await client.describe(options.topics);
+    for (const topic of options.topics)
+      if (topics.get(topic) === undefined) throw missingTopic(topic, address);
+    await session.subscribe();
+    return session;
+  });
 }
 
 class KafkaSourceSession implements SourceSession {
