@@ -143,6 +143,7 @@ export type { KeyDigest, KeyFields, KeyOptions, KeyValue } from "./operators/key
 export type { Call, MapAsyncOptions } from "./operators/map.ts";
 export type { StageMessage } from "./operators/stage.ts";
 /** A run, what it shows of itself, and how it ends. */
+export type { AuditEvent } from "./runtime/audit-event.ts";
 export type { Run, RunOptions } from "./runtime/run.ts";
 export type { RunResult, RunStatus } from "./runtime/status.ts";
 /** What compiling and loading give. */

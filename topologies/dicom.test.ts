@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { connect } from "amqplib";
+import type { AuditEvent } from "millrace";
 import { freshName, needs, sharedKafka, sharedRabbitmq } from "../test/brokers/index.ts";
 import { readTopic } from "../test/kafka-log.ts";
 import { dumped, freshFolder, runMillrace } from "../test/millrace.ts";
@@ -118,7 +119,8 @@ for (const { queue, data, topic } of kinds) {
     for (const line of sent) await run.send(queue, line, 10);
     await run.pass(200);
     assert.deepEqual(run.batchesOf(topic), [{ topic, codec: "snappy", values: sent }]);
-    assert.deepEqual(eventsOf(run), [{ topic, succeeded: 5, failed: 0 }]);
+    const stored = [{ first: 0, count: 5 }];
+    assert.deepEqual(eventsOf(run), [{ topic, succeeded: 5, failed: 0, stored, errors: [] }]);
   });
 }
 
@@ -139,7 +141,13 @@ test("a message that Kafka refuses is counted as failed, and its dead letter nam
   await run.pass(1_000);
   const arrived = run.batchesOf("storage_queue").flatMap(({ values }) => values);
   assert.deepEqual(arrived, [sent[0], sent[2]]);
-  assert.deepEqual(eventsOf(run), [{ topic: "storage_queue", succeeded: 2, failed: 1 }]);
+  const [event] = eventsOf(run);
+  assert.deepEqual([event!.succeeded, event!.failed], [2, 1]);
+  assert.deepEqual(event!.stored, [{ first: 0, count: 2 }]);
+  const [{ message, ...error }, ...otherErrors] = event!.errors as [AuditEvent["errors"][0]];
+  assert.deepEqual(error, { target: "dicom-store", position: 2, code: "record-too-large" });
+  assert.match(message, /at most 50000/);
+  assert.deepEqual(otherErrors, []);
   const [letter, ...more] = [...run.kafka.contents("dicom.dead")];
   assert.ok(letter);
   assert.deepEqual(more, []);
@@ -152,12 +160,14 @@ test("a message that Kafka refuses is counted as failed, and its dead letter nam
 });
 
 /** The audit events, without what differs from run to run. */
-function eventsOf(run: SimulatedRun): unknown[] {
+function eventsOf(
+  run: SimulatedRun,
+): Pick<AuditEvent, "topic" | "succeeded" | "failed" | "stored" | "errors">[] {
   return run
     .batchesOf("log_queue")
     .flatMap(({ values }) => values)
-    .map((value) => JSON.parse(value))
-    .map(({ topic, succeeded, failed }) => ({ topic, succeeded, failed }));
+    .map((value) => JSON.parse(value) as AuditEvent)
+    .map(({ topic, succeeded, failed, stored, errors }) => ({ topic, succeeded, failed, stored, errors }));
 }
 
 test("from a real RabbitMQ to a real Kafka", needs("kafka", "rabbitmq"), async (t) => {
