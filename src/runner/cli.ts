@@ -10,6 +10,7 @@ import { graphCommand } from "./graph-command.ts";
 import { type HttpAddress, parseHttpAddress } from "./http.ts";
 import { type LogLevel, logLevels } from "./logger.ts";
 import { runCommand } from "./run-command.ts";
+import { tapCommand } from "./tap-command.ts";
 import { version } from "./version.ts";
 
 interface RunFlags {
@@ -21,6 +22,13 @@ interface RunFlags {
   readonly http?: HttpAddress;
   readonly drain: number;
   readonly json?: true;
+  readonly logLevel: LogLevel;
+}
+
+interface TapFlags {
+  readonly group: string;
+  readonly topic?: string;
+  readonly untilIdle?: true;
   readonly logLevel: LogLevel;
 }
 
@@ -94,6 +102,29 @@ export async function cli(args: readonly string[]): Promise<ExitCode> {
       code = await graphCommand(file, flags.format);
     });
 
+  program
+    .command("tap")
+    .description("show what a topic holds, under a group of its own, beside whoever else reads it")
+    .argument("<topology>", "topology file (.ts, .js) that reads or writes the topic")
+    .requiredOption(
+      "--group <group>",
+      "consumer group of your own; the next tap under it goes on where this one ended",
+    )
+    .option("--topic <topic>", "which topic; may be left out where the topology reads only one")
+    .option("--until-idle", "end when the topic is at its end")
+    .addOption(
+      new Option("--log-level <level>", "least severe log lines shown").choices(logLevels).default("warn"),
+    )
+    .addHelpText("after", tapNotes)
+    .action(async (file: string, flags: TapFlags) => {
+      code = await tapCommand(file, {
+        group: flags.group,
+        topic: flags.topic,
+        untilIdle: flags.untilIdle ?? false,
+        logLevel: flags.logLevel,
+      });
+    });
+
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
@@ -140,6 +171,13 @@ Examples:
   $ millrace run topologies/orders.ts --http 9100
 
 Exit codes: 0 done · 1 failed while running, or not drained in time · 2 wrong usage · 78 wrong topology or configuration`;
+
+const tapNotes = `
+Writes one message a line on standard output, in the record form that run --feed reads. It begins with the oldest
+message, or where the group stands. The group's offsets are all it changes on the broker.
+
+Example:
+  $ millrace tap topologies/orders.ts --group debug --topic orders.dead --until-idle`;
 
 const runNotes = `
 Signals: SIGTERM and SIGINT drain (see --drain), a second one exits at once with 1; SIGUSR2 prints the

@@ -41,15 +41,24 @@ export interface RunCommandOptions {
 /** After an error that nobody caught the process ends within this time, ms, whatever still hangs. */
 const crashTimeout = 8_000;
 
-/** `millrace run`: runs the topologies of some files until they end, are told to stop, or fail. */
-export function runCommand(files: readonly string[], options: RunCommandOptions): Promise<ExitCode> {
-  return new RunCommand(files, options).run();
+/**
+ * `millrace run`: runs the topologies of some files until they end, are told to stop, or fail.
+ *
+ * @param load makes the plans, for a command that runs something else than what the files declare.
+ */
+export function runCommand(
+  files: readonly string[],
+  options: RunCommandOptions,
+  load: typeof loadTopologies = loadTopologies,
+): Promise<ExitCode> {
+  return new RunCommand(files, options, load).run();
 }
 
 /** Phases: *loading* → *preparing* → *running* → *reporting*. A signal may come in any of them. */
 class RunCommand {
   readonly #files: readonly string[];
   readonly #options: RunCommandOptions;
+  readonly #loadPlans: typeof loadTopologies;
   readonly #terminal = process.stderr.isTTY ? new Terminal(process.stderr) : undefined;
   readonly #logger: Logger;
   readonly #clock = systemClock;
@@ -66,9 +75,10 @@ class RunCommand {
   #progress: Progress | undefined;
   #crashed = false;
 
-  constructor(files: readonly string[], options: RunCommandOptions) {
+  constructor(files: readonly string[], options: RunCommandOptions, load: typeof loadTopologies) {
     this.#files = files;
     this.#options = options;
+    this.#loadPlans = load;
     this.#logger = createLogger(options.logLevel, this.#terminal);
     this.#embedded = options.embedded ? new RunEmbeddedBrokers() : undefined;
   }
@@ -98,7 +108,7 @@ class RunCommand {
   }
 
   async #load(): Promise<boolean> {
-    const { plans, problems } = await loadTopologies(this.#files, this.#stopping.signal);
+    const { plans, problems } = await this.#loadPlans(this.#files, this.#stopping.signal);
     if (plans === undefined) {
       this.#say(`${formatProblems(problems, process.cwd())}\n`);
       this.#problems.push(...problems);

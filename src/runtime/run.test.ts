@@ -375,7 +375,9 @@ test("with an audit, messages settle only once the event about their batch is ac
   assert.equal(event.topic, "out-0");
   assert.equal(event.succeeded, 2);
   assert.equal(event.failed, 1);
-  assert.deepEqual(event.errors, [{ target: "in", partition: 0, position: 1, code: "record-refused", message: "no" }]);
+  assert.deepEqual(event.errors, [
+    { target: "in", partition: 0, position: 1, code: "record-refused", message: "no" },
+  ]);
   assert.deepEqual(event.stored, [], "this sink gives no offsets");
   assert.equal(running.status().conservation.delivered, 2);
   assert.deepEqual(dead.written, ["b"]);

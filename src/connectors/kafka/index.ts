@@ -131,6 +131,10 @@ class KafkaCluster implements KafkaConnection {
     };
   }
 
+  tap(topic: string, group: string): Source {
+    return this.source({ topics: [topic], group });
+  }
+
   embedded(context: Context): EmbeddedKafka | undefined {
     if (context.embedded !== undefined) {
       return context.embedded.of("kafka", this.address, () => new EmbeddedKafka(context.clock));
