@@ -18,6 +18,8 @@ export interface SourceCapabilities {
   readonly replays: boolean;
   /** What arrives in order: every lane, or nothing. */
   readonly order: "lane" | "none";
+  /** Several processes may read it at once: the broker gives each message to one of them. Default false. */
+  readonly competing?: boolean;
   /** Its input has an end, after which nothing more can come: stdin, a file that nobody follows. Default false. */
   readonly ends?: boolean;
 }

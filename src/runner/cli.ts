@@ -23,6 +23,8 @@ interface RunFlags {
   readonly drain: number;
   readonly json?: true;
   readonly logLevel: LogLevel;
+  readonly workers: number;
+  readonly worker?: number;
 }
 
 interface TapFlags {
@@ -65,6 +67,13 @@ export async function cli(args: readonly string[]): Promise<ExitCode> {
         .argParser(durationArgument)
         .default(30_000, "30s"),
     )
+    .option(
+      "--workers <count>",
+      "processes that share the topics and queues of the real brokers, and one --http",
+      workersArgument,
+      1,
+    )
+    .addOption(new Option("--worker <number>").argParser(Number).hideHelp())
     .option("--json", "print one JSON object at the end instead of the table")
     .addOption(
       new Option("--log-level <level>", "least severe log lines shown").choices(logLevels).default("info"),
@@ -81,6 +90,8 @@ export async function cli(args: readonly string[]): Promise<ExitCode> {
         drain: flags.drain,
         json: flags.json ?? false,
         logLevel: flags.logLevel,
+        workers: flags.workers,
+        worker: flags.worker,
       });
     });
 
@@ -144,6 +155,13 @@ function durationArgument(text: string): number {
   if (duration === undefined)
     throw new InvalidArgumentError('give a duration such as "500ms", "30s" or "2m"');
   return duration;
+}
+
+function workersArgument(text: string): number {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 1 || count > 64)
+    throw new InvalidArgumentError("give a whole number from 1 to 64");
+  return count;
 }
 
 /** Lets commander print a usage error in its own words. */

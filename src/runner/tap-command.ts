@@ -39,6 +39,8 @@ export function tapCommand(
     drain: 10_000,
     json: false,
     logLevel,
+    workers: 1,
+    worker: undefined,
   };
   return runCommand([file], options, async (files, stopping) => {
     const { plans, problems } = await loadTopologies(files, stopping);

@@ -72,8 +72,6 @@ export const seeds = {
   },
 } as const;
 
-export type Seed = keyof typeof seeds;
-
 /** The numbers of all lines: "000.1" … */
 export const lineNumbers: readonly string[] = Object.entries(seeds).flatMap(([seed, { lines }]) =>
   lines.map((_, i) => `${seed}.${i + 1}`),

@@ -88,6 +88,7 @@ class KafkaCluster implements KafkaConnection {
         holdsRebalance: this.#driverFor(undefined).holdsRebalance,
         replays: true,
         order: "lane",
+        competing: true,
       },
       problems,
       targets,
