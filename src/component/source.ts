@@ -121,6 +121,11 @@ export interface Intake {
 
 export interface SourceContext extends Context {
   readonly intake: Intake;
+  /**
+   * What keeps a sink that this source leads to, or the dead letters, from taking anything, in words; undefined
+   * while all of them answer. A source that has given messages back waits for that before it takes them again.
+   */
+  downstream(): string | undefined;
 }
 
 /** How a source is, for status, readiness and `--until-idle`. */
