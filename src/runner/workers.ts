@@ -2,8 +2,10 @@ import { type ChildProcess, fork } from "node:child_process";
 import { createInterface } from "node:readline";
 import { Backoff } from "../component/backoff.ts";
 import type { Clock, Logger, Random } from "../component/context.ts";
+import { MillraceError } from "../errors.ts";
 import type { RunResult, RunStatus } from "../runtime/status.ts";
 import type { Plan } from "../topology/plan.ts";
+import { ExitCode } from "./exit-code.ts";
 import type { Ending } from "./runs.ts";
 import { totalConservation } from "./table.ts";
 import { returned, together } from "./together.ts";
@@ -94,6 +96,15 @@ export class Workers {
     while (!signal.aborted) {
       const startedAt = clock.now();
       const how = await this.#runOne(place);
+      if (how === ExitCode.configuration || how === ExitCode.usage) {
+        // The next one would say the same.
+        const error = new MillraceError(
+          "worker-refused",
+          `worker ${place.number} refused to start: it has said why`,
+        );
+        logger.error({ worker: place.number, code: error.code }, error.message);
+        place.results = this.#plans.map(() => ({ how: "failed", error }));
+      }
       if (place.results !== undefined) {
         if (place.results.some((result) => result.how !== "done")) this.drain();
         return;
@@ -107,7 +118,7 @@ export class Workers {
       if (signal.aborted) return;
       this.#restarts++;
       logger.error(
-        { worker: place.number, how },
+        { worker: place.number, how: typeof how === "number" ? `exit code ${how}` : how },
         "a worker died: what it had in flight goes to the others, and it is started again",
       );
       if (clock.now() - startedAt > steady) backoff.reset();
@@ -115,8 +126,8 @@ export class Workers {
     }
   }
 
-  /** Starts a worker; resolves when it is gone, to how it went. */
-  #runOne(place: Place): Promise<string> {
+  /** Starts a worker; resolves when it is gone, to its exit code, or what ended it. */
+  #runOne(place: Place): Promise<number | string> {
     const { args, onLine } = this.#options;
     return new Promise((resolve) => {
       const child = fork(process.argv[1]!, [...args, "--worker", String(place.number)], {
@@ -129,7 +140,7 @@ export class Workers {
         if (results !== undefined) place.results = results.map(resultOf);
       });
       child.once("error", (error) => resolve(error.message));
-      child.once("close", (code, killedBy) => resolve(killedBy ?? `exit code ${code}`));
+      child.once("close", (code, killedBy) => resolve(killedBy ?? code!));
     });
   }
 

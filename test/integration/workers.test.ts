@@ -1,7 +1,9 @@
 /** `millrace run --workers`: several processes share one plan's partitions; killing one loses nothing. */
 import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
-import { freshName, needs, sharedKafka } from "../brokers/index.ts";
+import { connect } from "amqplib";
+import { freshName, needs, sharedKafka, sharedRabbitmq } from "../brokers/index.ts";
 import type { Kafka } from "../brokers/kafka.ts";
 import { until } from "../brokers/until.ts";
 import { committedOf, fill, readTopic } from "../kafka-log.ts";
@@ -146,3 +148,62 @@ export default topology("alone", (t) => { ${declared} });
   assert.equal(wrong.code, 2);
   assert.match(wrong.stderr, /whole number from 1 to 64/);
 });
+
+test(
+  "a worker that refuses its topology ends all with 78, and is not started again and again",
+  needs("kafka"),
+  async (t) => {
+    const kafka = await sharedKafka();
+    const { file, env } = await prepared(t, kafka);
+    const only = 'if (process.argv.includes("--worker")) throw new Error("not in a worker");\n';
+    writeFileSync(file, `${readFileSync(file, "utf8")}\n${only}`);
+    const { code, stderr } = await runMillrace(t, ["run", file, "--workers", "2"], env);
+    assert.equal(code, 78, stderr);
+    assert.match(stderr, /not in a worker/);
+    assert.match(stderr, /worker \d refused to start/);
+    assert.doesNotMatch(stderr, /started again/);
+  },
+);
+
+test(
+  "workers share a RabbitMQ queue, one that is killed included: every message once or again, none lost",
+  needs("rabbitmq"),
+  async (t) => {
+    const { url } = await sharedRabbitmq();
+    const name = freshName("workers");
+    const connection = await connect(url);
+    const channel = await connection.createConfirmChannel();
+    for (const end of ["in", "out"]) await channel.assertQueue(`${name}.${end}`, { durable: true });
+    t.after(async () => {
+      for (const end of ["in", "out"]) await channel.deleteQueue(`${name}.${end}`);
+      await connection.close();
+    });
+    const file = topologyFile(
+      t,
+      `import { env, rabbitmq, topology } from "millrace";
+const broker = rabbitmq({ url: env("AMQP_URL") });
+export default topology("${name}", (t) => {
+  t.from(broker.source({ queue: "${name}.in", prefetch: 50 })).to(broker.sink({ queue: "${name}.out" }));
+});
+`,
+    );
+    for (let i = 0; i < 5_000; i++)
+      channel.sendToQueue(`${name}.in`, Buffer.from(String(i)), { persistent: true });
+    await channel.waitForConfirms();
+    const runner = millrace(t, ["run", file, "--workers", "3", "--until-idle"], { AMQP_URL: url });
+    await runner.logged('"worker":2');
+    process.kill(Number(/"pid":(\d+),"worker":2/.exec(runner.stderr)?.[1]), "SIGKILL");
+    const { code, stdout, stderr } = await runner.ended;
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /accepted \d+ = /);
+    const values = new Set<string>();
+    for (
+      let got = await channel.get(`${name}.out`, { noAck: true });
+      got !== false;
+      got = await channel.get(`${name}.out`, { noAck: true })
+    ) {
+      values.add(got.content.toString());
+    }
+    assert.equal(values.size, 5_000);
+  },
+);
