@@ -1,6 +1,6 @@
 import { type Observable, Subject } from "rxjs";
 import type { Context } from "../component/context.ts";
-import type { Flowing, OperatorContext, Window } from "../component/operator.ts";
+import type { Flowing, OpenedOperator, OperatorContext, Window } from "../component/operator.ts";
 import { Batch, type Destination } from "../message/batch.ts";
 import { Chunk } from "../message/chunk.ts";
 import type { Lane } from "../message/lane.ts";
@@ -15,6 +15,8 @@ export interface PipelineHooks {
   /** A source's or operator's stream failed, or a node asked to stop the run. */
   fail(error: Error): void;
   contextFor(node: string): Context;
+  /** The node's operator as it was opened, where it has a store. */
+  opened(node: string): OpenedOperator | undefined;
 }
 
 /**
@@ -55,7 +57,8 @@ export class Pipeline {
       } else if (node.kind === "route") {
         this.#route(node, inputs[0]!);
       } else if (node.kind === "operator") {
-        node.operator.build(this.#operatorContext(node.name))(inputs[0]!).subscribe(this.#emitter(node.name));
+        const operator = hooks.opened(node.name) ?? node.operator;
+        operator.build(this.#operatorContext(node.name))(inputs[0]!).subscribe(this.#emitter(node.name));
       } else if (node.kind === "merge") {
         this.#merge(node.name, inputs);
       } else {
