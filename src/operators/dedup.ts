@@ -292,8 +292,9 @@ class Dedup implements Keeper<Keeping> {
   readonly #passMissing: boolean;
   readonly #path: Pick<Failure, "path">;
   readonly #ids: DoneIds<Keeping>;
-  /** With scope `topology`, the ids under way, which all lanes share. */
-  readonly #shared: Known["pending"] | undefined;
+  readonly #scope: "lane" | "topology";
+  /** One for each table, which lanes may share: what an ended lane left on its way to the store is known to the next. */
+  readonly #known = new WeakMap<DoneTable, Known>();
   readonly #homes = new Map<Lane, Home>();
   /** Twins that have become owners and go out on the next turn. */
   #promoted: Twin[] = [];
@@ -316,7 +317,7 @@ class Dedup implements Keeper<Keeping> {
     this.#passMissing = options.missing === "pass";
     this.#path = typeof options.id === "string" ? { path: options.id } : {};
     this.#ids = ids;
-    this.#shared = options.scope === "topology" ? new Map() : undefined;
+    this.#scope = options.scope ?? "lane";
   }
 
   next(item: Flowing): void {
@@ -539,7 +540,9 @@ class Dedup implements Keeper<Keeping> {
 
   #open(lane: Lane): Home {
     const done = this.#ids.of(lane, this.#homes.size + 1);
-    const home: Home = { lane, known: { pending: this.#shared ?? new Map(), done }, open: new Set() };
+    const known: Known = this.#known.get(done) ?? { pending: new Map(), done };
+    this.#known.set(done, known);
+    const home: Home = { lane, known, open: new Set() };
     this.#homes.set(lane, home);
     this.#reshare();
     return home;
@@ -547,7 +550,7 @@ class Dedup implements Keeper<Keeping> {
 
   /** A lane came or went: on the next turn, when most of its fellows have too, all get their new part. */
   #reshare(): void {
-    if (this.#shared !== undefined) return;
+    if (this.#scope === "topology") return;
     this.#lanesChanged = true;
     this.#schedule();
   }

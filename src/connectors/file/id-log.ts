@@ -109,8 +109,9 @@ export class IdLog {
       if (end < size) {
         told.torn(size - end);
         await handle.truncate(end);
-        await handle.datasync();
       }
+      // A process whose last sync failed has left bytes that can be read, and that a power cut would take away.
+      await handle.datasync();
       const log = new IdLog(disk, meaning, salt, handle, skipped > 0);
       log.#count = count;
       return log;
