@@ -69,7 +69,8 @@ export class DoneIds<K extends KeptId = KeptId> {
   /** By how much the wall clock was ahead of the monotonic one when the store's times were right. */
   #offset = 0;
   #waiting: K[] = [];
-  #writing = false;
+  #writing: Promise<void> | undefined;
+  #failed = false;
   #over = false;
 
   constructor(context: Context, settings: DoneIdsSettings, store?: IdStoreSession) {
@@ -136,23 +137,24 @@ export class DoneIds<K extends KeptId = KeptId> {
 
   /** Remembers an id that was delivered, and tells `keeper` once it is in the store. */
   keep(id: K, keeper: Keeper<K>): void {
-    if (this.#over) return;
+    if (this.#over || this.#failed) return;
     this.#waiting.push(id);
-    if (this.#writing) return;
-    this.#writing = true;
+    this.#writing ??= this.#write(keeper);
+  }
+
+  async #write(keeper: Keeper<K>): Promise<void> {
     const done = keeper.busy();
     // On a later turn: all that one acknowledgement settles goes together.
-    this.#clock.defer(() => {
-      this.#writeAll(keeper)
-        .catch((error: Error) => {
-          this.#over = true;
-          keeper.fail(error);
-        })
-        .finally(() => {
-          this.#writing = false;
-          done();
-        });
-    });
+    await new Promise<void>((resolve) => this.#clock.defer(resolve));
+    try {
+      await this.#writeAll(keeper);
+    } catch (error) {
+      this.#failed = true;
+      keeper.fail(error as Error);
+    } finally {
+      this.#writing = undefined;
+      done();
+    }
   }
 
   report(meter: Meter): void {
@@ -165,8 +167,15 @@ export class DoneIds<K extends KeptId = KeptId> {
 
   /** Lets go of the store, after the write that is under way. */
   async close(deadline: Time): Promise<void> {
+    const store = this.#store;
     this.#over = true;
-    await this.#store?.close(deadline);
+    await this.#writing;
+    try {
+      // The next run then begins with what is remembered, in the order in which it would be forgotten.
+      if (store !== undefined && !this.#failed && store.count > this.#size) await this.#replace(store);
+    } finally {
+      await store?.close(deadline);
+    }
   }
 
   async #load(store: IdStoreSession): Promise<void> {
@@ -182,7 +191,9 @@ export class DoneIds<K extends KeptId = KeptId> {
       const { ids } = this.#tables.get(scope) ?? this.#make(scope, capacity);
       ids.put(id, now - age);
     });
-    this.#trim();
+    // After a crash there may be ids that were forgotten. Which they are is not known: all lanes give way alike.
+    if (this.#size > capacity)
+      for (const { ids } of this.#tables.values()) ids.resize(this.#shareOf(this.#tables.size), now);
     if (ahead || store.damaged) await this.#replace(store);
   }
 
