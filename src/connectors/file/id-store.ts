@@ -1,4 +1,4 @@
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import { type FileHandle, open, rename } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Context, Time } from "../../component/context.ts";
@@ -77,9 +77,8 @@ function none(): undefined {
 function unwritable(folder: string): string | undefined {
   for (let at = folder; ; at = dirname(at)) {
     try {
+      if (!statSync(at).isDirectory()) return `${at} is no folder`;
       accessSync(at, constants.W_OK | constants.X_OK);
-      // Of what is no folder nothing can be below.
-      accessSync(`${at}/.`);
       return undefined;
     } catch (error) {
       if ((error as { code?: unknown }).code !== "ENOENT" || at === dirname(at)) return messageOf(error);
