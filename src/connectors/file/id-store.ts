@@ -92,9 +92,9 @@ async function openIdStore(
   folder: string,
   meaning: IdMeaning,
 ): Promise<IdStoreSession> {
-  const { logger, node } = context;
+  const { logger, node, random } = context;
   const owner = await failing(name, "taken", () =>
-    OwnerFile.take(join(folder, ownerName), name, (before) => {
+    OwnerFile.take(join(folder, ownerName), name, random, (before) => {
       logger.warn(
         { node, before },
         `${name} was left by a process that did not stop cleanly, and is taken over`,

@@ -1,7 +1,7 @@
-import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
 import { link, open, readFile, rm } from "node:fs/promises";
 import { hostname } from "node:os";
+import type { Random } from "../../component/context.ts";
 import { MillraceError } from "../../errors.ts";
 
 /** A process, told apart from a later one with its number where the system tells when it began. */
@@ -16,6 +16,7 @@ interface Owner {
 
 /** Takings by this process that have not been let go of. */
 const ours = new Set<string>();
+let takings = 0;
 
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 
@@ -40,7 +41,12 @@ export class OwnerFile {
    * @param tookOver told which process had it, if one did that seems to be gone.
    * @throws MillraceError `topology-conflict` while another run is known to have it
    */
-  static async take(path: string, what: string, tookOver: (owner: string) => void): Promise<OwnerFile> {
+  static async take(
+    path: string,
+    what: string,
+    random: Random,
+    tookOver: (owner: string) => void,
+  ): Promise<OwnerFile> {
     const before = await ownerIn(path);
     if (before !== undefined) {
       if (await isAlive(before)) throw inUse(what, describe(before), path);
@@ -48,7 +54,8 @@ export class OwnerFile {
       await rm(path, { force: true });
     }
     const { pid } = process;
-    const token = randomUUID();
+    // Unlike all others of this process by its number, and those of others by chance.
+    const token = `${pid}-${++takings}-${random.next().toString(36).slice(2)}`;
     const text = JSON.stringify({ host: hostname(), pid, started: (await startOf(pid)) ?? null, token });
     // Whole before it is there: nobody reads half of it, and of two that come at once one finds the other.
     const draft = `${path}.${token}`;
