@@ -157,6 +157,7 @@ export class Pipeline {
     return new SinkStage(this.#hooks.contextFor(node.name), this.#targets.get(node.name)!, {
       refuse: (chunk, index, failure) => this.#reject(node.name, chunk, index, failure),
       fail: this.#hooks.fail,
+      waiting: (lane, count) => creditOf(lane)?.addWaiting(count),
     });
   }
 
@@ -173,12 +174,11 @@ export class Pipeline {
 
   #operatorContext(node: string): OperatorContext {
     const destinationOf = this.#destinationOf(node);
-    const credit = (lane: Lane) => (lane.ledger instanceof Credit ? lane.ledger : undefined);
     return {
       ...this.#hooks.contextFor(node),
       reject: (chunk, index, failure) => this.#reject(node, chunk, index, failure),
-      held: (lane, count) => credit(lane)?.addHeld(count),
-      waiting: (lane, count) => credit(lane)?.addWaiting(count),
+      held: (lane, count) => creditOf(lane)?.addHeld(count),
+      waiting: (lane, count) => creditOf(lane)?.addWaiting(count),
       opened: (window) => this.#windows.add(window),
       closed: (window) => this.#windows.delete(window),
       destinationOf,
@@ -205,6 +205,10 @@ export class Pipeline {
     const { session } = this.#targets.get(user.name)!;
     return (chunk, index) => session.destinationOf(chunk, index);
   }
+}
+
+function creditOf(lane: Lane): Credit | undefined {
+  return lane.ledger instanceof Credit ? lane.ledger : undefined;
 }
 
 function outputKey(node: string, branch: string | undefined): string {

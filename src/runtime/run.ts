@@ -135,6 +135,7 @@ class PlanRun implements Run {
           name: node.sink.targets[0] ?? node.name,
           session: this.#sinkSessions.get(node.sink)!,
           audit: node.audit === undefined ? undefined : this.#sinkSessions.get(node.audit)!,
+          stopAtFirst: node.stopAtFirst === true,
         });
       }
     }
