@@ -29,9 +29,9 @@ export interface LaneGateHooks {
  * the checkpoint stands at it. So after one that fails nothing is written, and what may be acknowledged upstream is
  * all that comes before it, until its dead letter is acknowledged, or the run ends.
  *
- * What is at the gate waits for others' outcomes and is counted so: a window that holds one of those opens when credit
- * runs out. It cannot wait for itself, since the compiler lets each message come here by one way, and in its lane's
- * order but for twins: and a twin waits for a message that came to dedup before it.
+ * What is at the gate waits for others' outcomes, and is counted so. Nothing waits for itself that way: the compiler
+ * sees to it that messages come to a dedup by one way and in their lane's order, so that a twin waits for one that came
+ * there before it, as a message at the gate does.
  */
 export class LaneGate {
   readonly #clock: Clock;
