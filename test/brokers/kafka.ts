@@ -60,10 +60,14 @@ export class Kafka {
   }
 
   /** Runs one of Kafka's own tools, as in `javaTool("org.apache.kafka.tools.TopicCommand", ["--list"])`. */
-  async javaTool(mainClass: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  javaTool(mainClass: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return this.java(mainClass, ["--bootstrap-server", this.bootstrap, ...args], options);
+  }
+
+  /** The same for a tool that is told in another way where the brokers are. */
+  async java(mainClass: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     const classPath = join(await kafkaJars(), "*");
-    const toServer = ["--bootstrap-server", this.bootstrap];
-    return run("java", [...quickJvm, "-cp", classPath, mainClass, ...toServer, ...args], options);
+    return run("java", [...quickJvm, "-cp", classPath, mainClass, ...args], options);
   }
 
   /** Runs kcat, the C client, against this cluster. */

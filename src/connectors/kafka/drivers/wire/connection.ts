@@ -1,10 +1,10 @@
 import { isIP } from "node:net";
 import { apiVersionsV3, type Callback, Connection, type Reader, type Writer } from "@platformatic/kafka";
-import type { Context } from "../../../../component/context.ts";
+import type { Context, Time } from "../../../../component/context.ts";
 import { reveal } from "../../../../component/secret.ts";
 import { DriverError } from "../../driver.ts";
 import type { KafkaSettings } from "../../options.ts";
-import { driverError } from "./errors.ts";
+import { driverError, ErrorCode, protocolCode } from "./errors.ts";
 import {
   type BrokerVersions,
   checkVersions,
@@ -12,6 +12,7 @@ import {
   chooseVersion,
   type LibraryRequest,
   type OwnRequest,
+  tooOld,
 } from "./requests.ts";
 
 export interface Address {
@@ -19,8 +20,13 @@ export interface Address {
   readonly port: number;
 }
 
+/** Any answer says how long the broker wants to hear nothing more on this connection, ms. */
+export interface OwnAnswer {
+  readonly throttle: number;
+}
+
 /** A request that is written and read by us. */
-export interface OwnExchange<R> {
+export interface OwnExchange<R extends OwnAnswer> {
   readonly request: OwnRequest;
   write(version: number): Writer;
   read(reader: Reader, version: number): R;
@@ -45,6 +51,8 @@ export class BrokerConnection {
   /** Called once, when the connection has ended for whatever reason. */
   onClose: () => void = () => {};
   #versions: BrokerVersions = new Map();
+  /** Until then the broker reads nothing of what we send: a quota is used up. */
+  #mutedUntil: Time = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   private constructor(address: Address, settings: KafkaSettings, context: Context) {
@@ -107,7 +115,7 @@ export class BrokerConnection {
   }
 
   /** Makes a request of our own that a broker may keep for `patience` ms. */
-  exchange<R>(exchange: OwnExchange<R>, patience: number): Promise<R> {
+  exchange<R extends OwnAnswer>(exchange: OwnExchange<R>, patience: number): Promise<R> {
     const version = chooseVersion(exchange.request, this.#versions, this.address);
     return this.#within(exchange.request.name, this.#requestTimeout + patience, (done: Callback<R>) =>
       this.#connection.send<R>(
@@ -135,16 +143,25 @@ export class BrokerConnection {
     await new Promise<void>((resolve, reject) =>
       this.#connection.connect(address.host, address.port, (error) => (error ? reject(error) : resolve())),
     );
-    const { apiKeys } = await this.#within(
-      "ApiVersions",
-      settings.connectTimeout,
-      (done: Callback<{ apiKeys: { apiKey: number; minVersion: number; maxVersion: number }[] }>) =>
-        apiVersionsV3.api(this.#connection, "millrace", "1", done),
-    );
+    const { apiKeys } = await this.#askForVersions(settings);
     this.#versions = new Map(
       apiKeys.map(({ apiKey, minVersion, maxVersion }) => [apiKey, { min: minVersion, max: maxVersion }]),
     );
     checkVersions(this.#versions, this.address);
+  }
+
+  async #askForVersions(settings: KafkaSettings): Promise<{
+    readonly apiKeys: readonly { readonly apiKey: number; readonly minVersion: number; readonly maxVersion: number }[];
+  }> {
+    try {
+      return await this.#within("ApiVersions", settings.connectTimeout, (done) =>
+        apiVersionsV3.api(this.#connection, "millrace", "1", done),
+      );
+    } catch (error) {
+      // From before 2.4: it could not even say what it understands.
+      if (protocolCode(error) === ErrorCode.unsupportedVersion) throw tooOld(this.address);
+      throw error;
+    }
   }
 
   async #ask<A extends unknown[], R>(request: LibraryRequest<A, R>, patience: number, args: A): Promise<R> {
@@ -164,16 +181,29 @@ export class BrokerConnection {
         reject(new DriverError("retry", `${this.address}: the connection is closed`));
         return;
       }
-      const timer = this.#context.clock.after(Math.min(never, patience), () => {
+      const { clock } = this.#context;
+      const expire = () => {
+        // Other requests of this connection may have been answered with the wish for silence since.
+        const left = this.#mutedUntil + patience - clock.now();
+        if (left > 0) {
+          timer = clock.after(Math.min(never, left), expire);
+          return;
+        }
         reject(
           new DriverError("retry", `${this.address}: no answer to ${name} within ${Math.round(patience)} ms`),
         );
         this.close();
-      });
+      };
+      let timer = clock.after(Math.min(never, patience), expire);
       send((error, response) => {
         timer.cancel();
-        if (error) reject(driverError(error, `${this.address}: ${name}`));
-        else resolve(response as R);
+        if (error) {
+          reject(driverError(error, `${this.address}: ${name}`));
+          return;
+        }
+        const throttle = throttleOf(response);
+        if (throttle > 0) this.#mutedUntil = clock.now() + throttle;
+        resolve(response as R);
       });
     });
   }
@@ -221,6 +251,12 @@ function security(settings: KafkaSettings, address: Address) {
           },
         }),
   };
+}
+
+/** As our own exchanges name it, and as the library does. */
+function throttleOf(response: unknown): number {
+  const { throttle, throttleTimeMs } = (response ?? {}) as { throttle?: number; throttleTimeMs?: number };
+  return throttle ?? throttleTimeMs ?? 0;
 }
 
 /** The response that came with an error of the library for some of its parts. */
