@@ -66,8 +66,14 @@ export class Kafka {
 
   /** The same for a tool that is told in another way where the brokers are. */
   async java(mainClass: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    const [program, all] = await this.javaCommand(mainClass, args);
+    return run(program, all, options);
+  }
+
+  /** Program and arguments of one of Kafka's tools, for those that run until they are told to end. */
+  async javaCommand(mainClass: string, args: readonly string[]): Promise<[string, string[]]> {
     const classPath = join(await kafkaJars(), "*");
-    return run("java", [...quickJvm, "-cp", classPath, mainClass, ...args], options);
+    return ["java", [...quickJvm, "-cp", classPath, mainClass, ...args]];
   }
 
   /** Runs kcat, the C client, against this cluster. */
