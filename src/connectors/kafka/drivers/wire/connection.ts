@@ -35,6 +35,10 @@ export interface OwnExchange<R extends OwnAnswer> {
 /** Longer than any wait of ours: the library's own timers, which know no context, then never fire first. */
 const never = 2 ** 31 - 1;
 
+/** A broker that has not answered for so long after it should have may be dead; asked about again as often, ms. */
+const overdueAfter = 2_000;
+const overdueAgain = 1_000;
+
 /**
  * One connection to one broker, authenticated, with the broker's versions known. A broker serves the requests of
  * a connection one after the other, so what may wait long (a fetch, a produce, a join) has one of its own.
@@ -50,9 +54,15 @@ export class BrokerConnection {
   readonly #requestTimeout: number;
   /** Called once, when the connection has ended for whatever reason. */
   onClose: () => void = () => {};
+  /** Called again and again while an answer is overdue. */
+  onOverdue: () => void = () => {};
+  /** Called when an answer that was overdue has come. */
+  onAnswer: () => void = () => {};
   #versions: BrokerVersions = new Map();
   /** Until then the broker reads nothing of what we send: a quota is used up. */
   #mutedUntil: Time = Number.NEGATIVE_INFINITY;
+  /** Requests that should have been answered by now. */
+  #overdue = 0;
   #closed = false;
 
   private constructor(address: Address, settings: KafkaSettings, context: Context) {
@@ -85,13 +95,18 @@ export class BrokerConnection {
     return this.#closed;
   }
 
+  /** Nothing tells whether an answer will still come. */
+  get overdue(): boolean {
+    return this.#overdue > 0;
+  }
+
   get versions(): BrokerVersions {
     return this.#versions;
   }
 
   /** Makes a request of the library. A response that carries an error rejects. */
   ask<A extends unknown[], R>(request: LibraryRequest<A, R>, ...args: A): Promise<R> {
-    return this.#ask(request, this.#requestTimeout, args);
+    return this.#ask(request, 0, args);
   }
 
   /** The same for a request that a broker may keep for so many ms before it answers. */
@@ -100,13 +115,13 @@ export class BrokerConnection {
     patience: number,
     ...args: A
   ): Promise<R> {
-    return this.#ask(request, this.#requestTimeout + patience, args);
+    return this.#ask(request, patience, args);
   }
 
   /** The same for a request whose response names errors one by one: the response is the caller's to read. */
   async askForParts<A extends unknown[], R>(request: LibraryRequest<A, R>, ...args: A): Promise<R> {
     try {
-      return await this.#ask(request, this.#requestTimeout, args);
+      return await this.#ask(request, 0, args);
     } catch (error) {
       const response = partsOf(error);
       if (response === undefined) throw error;
@@ -117,7 +132,7 @@ export class BrokerConnection {
   /** Makes a request of our own that a broker may keep for `patience` ms. */
   exchange<R extends OwnAnswer>(exchange: OwnExchange<R>, patience: number): Promise<R> {
     const version = chooseVersion(exchange.request, this.#versions, this.address);
-    return this.#within(exchange.request.name, this.#requestTimeout + patience, (done: Callback<R>) =>
+    return this.#within(exchange.request.name, patience, this.#requestTimeout, (done: Callback<R>) =>
       this.#connection.send<R>(
         exchange.request.key,
         version,
@@ -151,10 +166,14 @@ export class BrokerConnection {
   }
 
   async #askForVersions(settings: KafkaSettings): Promise<{
-    readonly apiKeys: readonly { readonly apiKey: number; readonly minVersion: number; readonly maxVersion: number }[];
+    readonly apiKeys: readonly {
+      readonly apiKey: number;
+      readonly minVersion: number;
+      readonly maxVersion: number;
+    }[];
   }> {
     try {
-      return await this.#within("ApiVersions", settings.connectTimeout, (done) =>
+      return await this.#within("ApiVersions", 0, settings.connectTimeout, (done) =>
         apiVersionsV3.api(this.#connection, "millrace", "1", done),
       );
     } catch (error) {
@@ -166,7 +185,7 @@ export class BrokerConnection {
 
   async #ask<A extends unknown[], R>(request: LibraryRequest<A, R>, patience: number, args: A): Promise<R> {
     const api = chooseApi(request, this.#versions, this.address);
-    return this.#within(request.name, patience, (done: Callback<R>) =>
+    return this.#within(request.name, patience, this.#requestTimeout, (done: Callback<R>) =>
       (api as unknown as (connection: Connection, ...args: unknown[]) => void)(
         this.#connection,
         ...args,
@@ -175,32 +194,45 @@ export class BrokerConnection {
     );
   }
 
-  #within<R>(name: string, patience: number, send: (done: Callback<R>) => void): Promise<R> {
+  /**
+   * @param held for so long a broker may keep the request before it answers, ms
+   * @param timeout and so long the answer may take, ms
+   */
+  #within<R>(name: string, held: number, timeout: number, send: (done: Callback<R>) => void): Promise<R> {
     return new Promise<R>((resolve, reject) => {
       if (this.#closed) {
         reject(new DriverError("retry", `${this.address}: the connection is closed`));
         return;
       }
       const { clock } = this.#context;
-      const expire = () => {
+      const sent = clock.now();
+      let overdue = false;
+      const look = () => {
         // Other requests of this connection may have been answered with the wish for silence since.
-        const left = this.#mutedUntil + patience - clock.now();
-        if (left > 0) {
-          timer = clock.after(Math.min(never, left), expire);
+        const elapsed = clock.now() - Math.max(sent, this.#mutedUntil);
+        const left = held + timeout - elapsed;
+        if (left <= 0) {
+          const limit = Math.round(held + timeout);
+          reject(new DriverError("retry", `${this.address}: no answer to ${name} within ${limit} ms`));
+          this.close();
           return;
         }
-        reject(
-          new DriverError("retry", `${this.address}: no answer to ${name} within ${Math.round(patience)} ms`),
-        );
-        this.close();
+        const untilDue = held + overdueAfter - elapsed;
+        timer = clock.after(Math.min(never, left, untilDue > 0 ? untilDue : overdueAgain), look);
+        if (untilDue > 0) return;
+        if (!overdue) this.#overdue++;
+        overdue = true;
+        this.onOverdue();
       };
-      let timer = clock.after(Math.min(never, patience), expire);
+      let timer = clock.after(Math.min(never, held + timeout, held + overdueAfter), look);
       send((error, response) => {
         timer.cancel();
+        if (overdue) this.#overdue--;
         if (error) {
           reject(driverError(error, `${this.address}: ${name}`));
           return;
         }
+        if (overdue) this.onAnswer();
         const throttle = throttleOf(response);
         if (throttle > 0) this.#mutedUntil = clock.now() + throttle;
         resolve(response as R);

@@ -15,10 +15,14 @@ export class Connections {
   readonly #context: Context;
   readonly #bootstrap: readonly Address[];
   #brokers: ReadonlyMap<number, Address> = new Map();
+  /** Addresses that are or were those of brokers; others are ways in, behind which any broker may be. */
+  readonly #everNamed = new Set<string>();
   readonly #open = new Map<string, Promise<BrokerConnection>>();
   readonly #ready = new Map<string, BrokerConnection>();
-  /** Where the last connection to any broker failed: asked last the next time. */
+  /** Where the last connection to any broker failed, or an answer is overdue: asked last the next time. */
   readonly #failed = new Set<string>();
+  /** Called again and again while some broker does not answer. */
+  onOverdue: () => void = () => {};
   #closed = false;
 
   constructor(settings: KafkaSettings, context: Context) {
@@ -30,9 +34,19 @@ export class Connections {
     }
   }
 
-  /** The brokers as the cluster names them now; connections to others are left to end. */
+  /**
+   * The brokers as the cluster names them now. One that it does not name any more, and that does not answer, is
+   * not waited for: what it led is led by others. Other connections are left to end.
+   */
   set brokers(brokers: ReadonlyMap<number, Address>) {
-    if (brokers.size > 0) this.#brokers = brokers;
+    if (brokers.size === 0) return;
+    this.#brokers = brokers;
+    const named = new Set([...brokers.values()].map(addressName));
+    for (const address of named) this.#everNamed.add(address);
+    for (const connection of [...this.#ready.values()]) {
+      const { address, overdue } = connection;
+      if (overdue && this.#everNamed.has(address) && !named.has(address)) connection.close();
+    }
   }
 
   /** The same as {@link to}, where it is open already: a request can leave at once. */
@@ -67,6 +81,11 @@ export class Connections {
         if (this.#open.get(key) === opening) this.#open.delete(key);
         this.#failed.add(addressName(address));
       };
+      connection.onOverdue = () => {
+        this.#failed.add(connection.address);
+        this.onOverdue();
+      };
+      connection.onAnswer = () => this.#failed.delete(connection.address);
       this.#ready.set(key, connection);
       return connection;
     });

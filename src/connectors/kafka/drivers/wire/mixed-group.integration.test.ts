@@ -92,8 +92,16 @@ const javaClassic = ["group.protocol=classic", "heartbeat.interval.ms=200"];
 const groups: readonly { readonly name: string; readonly first: Join; readonly second: Join }[] = [
   { name: "kafkajs, then wire", first: ours(kafkaJsDriver), second: ours(wireDriver) },
   { name: "wire, then kafkajs", first: ours(wireDriver), second: ours(kafkaJsDriver) },
-  { name: "kafkajs, then wire by the classic protocol", first: ours(kafkaJsDriver), second: ours(wireDriverWith("classic")) },
-  { name: "wire by the classic protocol, then kafkajs", first: ours(wireDriverWith("classic")), second: ours(kafkaJsDriver) },
+  {
+    name: "kafkajs, then wire by the classic protocol",
+    first: ours(kafkaJsDriver),
+    second: ours(wireDriverWith("classic")),
+  },
+  {
+    name: "wire by the classic protocol, then kafkajs",
+    first: ours(wireDriverWith("classic")),
+    second: ours(kafkaJsDriver),
+  },
   {
     name: "wire, then Java's consumer by the newer protocol",
     first: ours(wireDriver),
@@ -136,7 +144,8 @@ for (const { name, first, second } of groups) {
     };
     const members: Member[] = [];
     const read = () => new Set(members.flatMap(({ values }) => values));
-    const all = (when: string) => until(`all are read ${when}`, () => sent.every((value) => read().has(value)));
+    const all = (when: string) =>
+      until(`all are read ${when}`, () => sent.every((value) => read().has(value)));
 
     const one = await first(t, kafka, group, topic);
     members.push(one);

@@ -30,7 +30,11 @@ async function connect(t: TestContext, driver = wireDriver, context = realContex
   return client;
 }
 
-async function read(client: KafkaClient, topic: string, more: Partial<typeof options> = {}): Promise<Recorder> {
+async function read(
+  client: KafkaClient,
+  topic: string,
+  more: Partial<typeof options> = {},
+): Promise<Recorder> {
   const recorder = new Recorder();
   const group = freshName("group");
   recorder.subscription = await client.subscribe({ ...options, ...more, group, topics: [topic] }, recorder);
@@ -121,7 +125,12 @@ test("what Java's transactional producer commits is read, all of it and nothing 
   await kafka.java("org.apache.kafka.tools.ProducerPerformance", [
     ...["--topic", topic, "--num-records", "3000", "--record-size", "100", "--throughput", "-1"],
     ...["--transactional-id", topic, "--transaction-duration-ms", "5"],
-    ...["--producer-props", `bootstrap.servers=${kafka.bootstrap}`, "batch.size=2000", "compression.type=lz4"],
+    ...[
+      "--producer-props",
+      `bootstrap.servers=${kafka.bootstrap}`,
+      "batch.size=2000",
+      "compression.type=lz4",
+    ],
   ]);
   const recorder = await read(await connect(t), topic);
   await until("all are read", () => recorder.received.length >= 3_000);

@@ -32,7 +32,9 @@ test("over its quota a client waits as long as the broker says, and no request r
   let longest = 0;
   for (const value of [large, large, "small", "small"]) {
     const start = systemClock.now();
-    const results = await Promise.all([0, 1].map((partition) => produce(producer, topic, partition, [{ value }])));
+    const results = await Promise.all(
+      [0, 1].map((partition) => produce(producer, topic, partition, [{ value }])),
+    );
     for (const { error } of results) assert.equal(error, undefined);
     longest = Math.max(longest, systemClock.now() - start);
   }

@@ -39,7 +39,10 @@ function withNewest(frame: Buffer, key: number, newest: number): Buffer {
   throw new Error(`no versions of request ${key}`);
 }
 
-test("brokers and data that this driver cannot read", { ...needs("own kafka"), timeout: 120_000 }, async (t) => {
+test("brokers and data that this driver cannot read", {
+  ...needs("own kafka"),
+  timeout: 120_000,
+}, async (t) => {
   const kafka = await ownKafka(t, { proxied: true });
   let rewrite: Rewrite = (_kind, frame) => frame;
   const address = await rewriteReplies(t, kafka.doors[0]!, (kind, frame) => rewrite(kind, frame));
