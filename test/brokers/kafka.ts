@@ -88,7 +88,8 @@ export interface KafkaOptions {
   /** Server properties on top of ours. */
   readonly properties?: Readonly<Record<string, string>>;
   /**
-   * One more listener, {@link KafkaCluster.securedBootstrap}, where this user must log in, with SASL PLAIN or SCRAM.
+   * One more listener, {@link KafkaCluster.securedBootstrap}, where this user must log in, with SASL PLAIN or SCRAM,
+   * or anybody with an unsigned token (OAUTHBEARER).
    */
   readonly sasl?: { readonly username: string; readonly password: string };
   /** One more listener on each broker, for clients that come through a proxy: {@link KafkaCluster.doors}. */
@@ -333,10 +334,12 @@ function withSecured(
     ...(sasl === undefined
       ? {}
       : {
-          "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+          "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
           [`${listener}.plain.sasl.jaas.config`]: `${login}.plain.PlainLoginModule required user_${sasl.username}="${sasl.password}";`,
           [`${listener}.scram-sha-256.sasl.jaas.config`]: `${login}.scram.ScramLoginModule required;`,
           [`${listener}.scram-sha-512.sasl.jaas.config`]: `${login}.scram.ScramLoginModule required;`,
+          // Takes tokens that nobody has signed, as long as they are in date.
+          [`${listener}.oauthbearer.sasl.jaas.config`]: `${login}.oauthbearer.OAuthBearerLoginModule required;`,
         }),
     ...(tls === undefined
       ? {}

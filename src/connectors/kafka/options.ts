@@ -5,7 +5,7 @@ import {
   type OptionsSchema,
   type Size,
 } from "../../component/options.ts";
-import type { Secret } from "../../component/secret.ts";
+import { reveal, type Secret } from "../../component/secret.ts";
 import type { CreditOptions } from "../../component/source.ts";
 
 /** How to reach a cluster. */
@@ -41,11 +41,19 @@ export interface KafkaTls {
   readonly insecureSkipVerify?: boolean;
 }
 
-export interface KafkaSasl {
+export type KafkaSasl = KafkaPassword | KafkaToken;
+
+export interface KafkaPassword {
   readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512";
   readonly username: string;
   /** Best as `secret(env("…"))`, which prints `***` wherever it turns up. */
   readonly password: string | Secret;
+}
+
+export interface KafkaToken {
+  readonly mechanism: "oauthbearer";
+  /** A token, or who gives one: asked for each connection, and again before the broker wants a new one. */
+  readonly token: string | Secret | (() => string | Secret | Promise<string | Secret>);
 }
 
 export interface KafkaSourceOptions {
@@ -136,12 +144,13 @@ export const kafkaSchema: OptionsSchema = {
     },
     sasl: {
       type: "object",
-      required: ["mechanism", "username", "password"],
+      required: ["mechanism"],
       additionalProperties: false,
       properties: {
-        mechanism: { enum: ["plain", "scram-sha-256", "scram-sha-512"] },
+        mechanism: { enum: ["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"] },
         username: name,
         password: { isSecret: true },
+        token: { anyOf: [{ isSecret: true }, { isFunction: true }] },
       },
     },
     connectTimeout: duration,
@@ -198,6 +207,11 @@ export function kafkaSettings(options: KafkaOptions): KafkaSettings {
     connectTimeout: milliseconds(options.connectTimeout, 5_000),
     requestTimeout: milliseconds(options.requestTimeout, 30_000),
   };
+}
+
+/** The text of the token that is good now. */
+export async function currentToken({ token }: KafkaToken): Promise<string> {
+  return reveal(typeof token === "function" ? await token() : token);
 }
 
 /** How often the group hears of this member, and how long it waits for that, ms. */

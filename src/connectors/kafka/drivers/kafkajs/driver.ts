@@ -24,7 +24,7 @@ import {
   type TopicDescription,
   type TopicPartition,
 } from "../../driver.ts";
-import type { KafkaSettings } from "../../options.ts";
+import { currentToken, type KafkaSasl, type KafkaSettings } from "../../options.ts";
 import { within } from "../within.ts";
 import { registerCodecs } from "./codecs.ts";
 import { creationError, driverError, isTimeout } from "./errors.ts";
@@ -42,6 +42,17 @@ export const kafkaJsDriver: KafkaDriver = {
   holdsRebalance: false,
   connect: (settings, context) => new KafkaJsClient(settings, context),
 };
+
+function login(sasl: KafkaSasl): NonNullable<KafkaConfig["sasl"]> {
+  if (sasl.mechanism === "oauthbearer") {
+    return {
+      mechanism: sasl.mechanism,
+      oauthBearerProvider: async () => ({ value: await currentToken(sasl) }),
+    };
+  }
+  const { mechanism, username, password } = sasl;
+  return { mechanism, username, password: reveal(password) } as NonNullable<KafkaConfig["sasl"]>;
+}
 
 class KafkaJsClient implements KafkaClient {
   readonly #context: Context;
@@ -70,8 +81,7 @@ class KafkaJsClient implements KafkaClient {
       }
     }
     if (settings.sasl !== undefined) {
-      const { mechanism, username, password } = settings.sasl;
-      config.sasl = { mechanism, username, password: reveal(password) } as NonNullable<KafkaConfig["sasl"]>;
+      config.sasl = login(settings.sasl);
     }
     this.#kafka = new KafkaClass(config);
   }

@@ -1,7 +1,5 @@
-import { isIP } from "node:net";
 import { apiVersionsV3, type Callback, Connection, type Reader, type Writer } from "@platformatic/kafka";
-import type { Context, Time } from "../../../../component/context.ts";
-import { reveal } from "../../../../component/secret.ts";
+import type { Context, Time, Timer } from "../../../../component/context.ts";
 import { DriverError } from "../../driver.ts";
 import type { KafkaSettings } from "../../options.ts";
 import { driverError, ErrorCode, protocolCode } from "./errors.ts";
@@ -14,6 +12,7 @@ import {
   type OwnRequest,
   tooOld,
 } from "./requests.ts";
+import { security } from "./security.ts";
 
 export interface Address {
   readonly host: string;
@@ -39,6 +38,9 @@ const never = 2 ** 31 - 1;
 const overdueAfter = 2_000;
 const overdueAgain = 1_000;
 
+/** The part of a login's life in which the connection is used. */
+const loginUsed = 0.8;
+
 /**
  * One connection to one broker, authenticated, with the broker's versions known. A broker serves the requests of
  * a connection one after the other, so what may wait long (a fetch, a produce, a join) has one of its own.
@@ -54,6 +56,8 @@ export class BrokerConnection {
   readonly #requestTimeout: number;
   /** Called once, when the connection has ended for whatever reason. */
   onClose: () => void = () => {};
+  /** Called once, when the connection is to be used no more: it ends when what is under way is answered. */
+  onRetire: () => void = () => {};
   /** Called again and again while an answer is overdue. */
   onOverdue: () => void = () => {};
   /** Called when an answer that was overdue has come. */
@@ -61,6 +65,9 @@ export class BrokerConnection {
   #versions: BrokerVersions = new Map();
   /** Until then the broker reads nothing of what we send: a quota is used up. */
   #mutedUntil: Time = Number.NEGATIVE_INFINITY;
+  #underWay = 0;
+  #retired = false;
+  #retirement: Timer | undefined;
   /** Requests that should have been answered by now. */
   #overdue = 0;
   #closed = false;
@@ -72,7 +79,7 @@ export class BrokerConnection {
     this.#connection = new Connection(settings.clientId, {
       connectTimeout: settings.connectTimeout,
       requestTimeout: never,
-      ...security(settings, address),
+      ...security(settings, address.host, (lifetime) => this.#retireBefore(lifetime)),
     });
     // Failures reach us through the requests that are out; an event nobody listens to would end the process.
     this.#connection.on("error", () => this.close());
@@ -148,10 +155,21 @@ export class BrokerConnection {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#retirement?.cancel();
     this.#connection.close(() => {});
     // The library lets a socket flush first, which a broker that has stopped reading would never let it do.
     this.#connection.socket?.destroy();
     this.onClose();
+  }
+
+  /** The broker cuts a connection whose login is older than that. */
+  #retireBefore(lifetime: number): void {
+    if (lifetime <= 0) return;
+    this.#retirement = this.#context.clock.after(Math.min(never, loginUsed * lifetime), () => {
+      this.#retired = true;
+      this.onRetire();
+      if (this.#underWay === 0) this.close();
+    });
   }
 
   async #open(address: Address, settings: KafkaSettings): Promise<void> {
@@ -225,8 +243,11 @@ export class BrokerConnection {
         this.onOverdue();
       };
       let timer = clock.after(Math.min(never, held + timeout, held + overdueAfter), look);
+      this.#underWay++;
       send((error, response) => {
         timer.cancel();
+        this.#underWay--;
+        if (this.#retired && this.#underWay === 0) this.close();
         if (overdue) this.#overdue--;
         if (error) {
           reject(driverError(error, `${this.address}: ${name}`));
@@ -251,38 +272,6 @@ export function parseAddress(text: string): Address {
   const host = bracketed ?? plain;
   if (host === undefined || host === "") return { host: text, port: 9092 };
   return { host, port: port === undefined ? 9092 : Number(port) };
-}
-
-function security(settings: KafkaSettings, address: Address) {
-  const { tls, sasl } = settings;
-  const mechanisms = {
-    plain: "PLAIN",
-    "scram-sha-256": "SCRAM-SHA-256",
-    "scram-sha-512": "SCRAM-SHA-512",
-  } as const;
-  const { insecureSkipVerify, servername, ...pem } = tls ?? {};
-  const name = servername ?? (isIP(address.host) === 0 ? address.host : undefined);
-  return {
-    ...(tls === undefined
-      ? {}
-      : {
-          tls: {
-            ...pem,
-            ...(name === undefined ? {} : { servername: name }),
-            minVersion: "TLSv1.2" as const,
-            rejectUnauthorized: insecureSkipVerify !== true,
-          },
-        }),
-    ...(sasl === undefined
-      ? {}
-      : {
-          sasl: {
-            mechanism: mechanisms[sasl.mechanism],
-            username: sasl.username,
-            password: reveal(sasl.password),
-          },
-        }),
-  };
 }
 
 /** As our own exchanges name it, and as the library does. */

@@ -19,6 +19,8 @@ export class Connections {
   readonly #everNamed = new Set<string>();
   readonly #open = new Map<string, Promise<BrokerConnection>>();
   readonly #ready = new Map<string, BrokerConnection>();
+  /** Replaced by others, and still waiting for an answer. */
+  readonly #retired = new Set<BrokerConnection>();
   /** Where the last connection to any broker failed, or an answer is overdue: asked last the next time. */
   readonly #failed = new Set<string>();
   /** Called again and again while some broker does not answer. */
@@ -76,10 +78,16 @@ export class Connections {
         throw new DriverError("retry", "the client is closed");
       }
       if (connection.closed) throw new DriverError("retry", `${connection.address}: connection lost`);
-      connection.onClose = () => {
-        this.#ready.delete(key);
+      connection.onRetire = () => {
+        if (this.#ready.get(key) === connection) this.#ready.delete(key);
         if (this.#open.get(key) === opening) this.#open.delete(key);
-        this.#failed.add(addressName(address));
+        this.#retired.add(connection);
+      };
+      connection.onClose = () => {
+        const inUse = this.#open.get(key) === opening;
+        connection.onRetire();
+        this.#retired.delete(connection);
+        if (inUse) this.#failed.add(addressName(address));
       };
       connection.onOverdue = () => {
         this.#failed.add(connection.address);
@@ -127,6 +135,7 @@ export class Connections {
       );
     }
     this.#open.clear();
+    for (const connection of [...this.#retired]) connection.close();
   }
 }
 
