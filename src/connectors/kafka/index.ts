@@ -61,7 +61,7 @@ class KafkaCluster implements KafkaConnection {
   // JavaScript may leave options out; the schema then says what is missing.
   constructor(options: KafkaOptions = {} as KafkaOptions) {
     this.#embeddedAlways = options.driver === "embedded";
-    this.#driver = options.driver === "wire" ? wireDriver : kafkaJsDriver;
+    this.#driver = options.driver === "kafkajs" ? kafkaJsDriver : wireDriver;
     const problems = optionProblems("kafka", kafkaSchema, options);
     this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
     this.address = this.#settings?.brokers.join(",") ?? "";

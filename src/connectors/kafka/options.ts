@@ -15,10 +15,11 @@ export interface KafkaOptions {
   /** How this client names itself to the brokers. Default "millrace". */
   readonly clientId?: string;
   /**
-   * What is underneath. "wire" speaks Kafka's protocol itself: faster, and a rebalance waits until what is given up
-   * has been written; it needs Kafka 3.2 or newer. Default "kafkajs". `--embedded` overrides it.
+   * What is underneath. Default "wire": it speaks Kafka's protocol itself, and needs Kafka 3.2 or newer. "kafkajs",
+   * for older brokers, is slower, and cannot hold a rebalance back: order is kept within an assignment epoch only.
+   * `--embedded` overrides it.
    */
-  readonly driver?: "kafkajs" | "wire" | "embedded";
+  readonly driver?: "wire" | "kafkajs" | "embedded";
   /** TLS. Default off. `true` trusts the system's authorities. */
   readonly tls?: boolean | KafkaTls;
   /** Authentication. PLAIN without TLS is refused except on loopback. */
@@ -71,8 +72,8 @@ export interface KafkaSourceOptions {
   /** How often offsets are committed. Default "1s": a crash replays up to that much more. */
   readonly commitInterval?: Duration;
   /**
-   * How long the group waits for a member that went silent. Default "30s". With driver "wire" on Kafka 4 the brokers
-   * decide (`group.consumer.session.timeout.ms`, 45 s unless set).
+   * How long the group waits for a member that went silent. Default "30s". On Kafka 4 the brokers decide, unless the
+   * driver is "kafkajs" (`group.consumer.session.timeout.ms`, 45 s unless set).
    */
   readonly sessionTimeout?: Duration;
   /** How long the group waits for members to rejoin. Default "60s". */
@@ -123,7 +124,7 @@ export const kafkaSchema: OptionsSchema = {
   properties: {
     brokers: { anyOf: [name, { type: "array", minItems: 1, items: name }] },
     clientId: name,
-    driver: { enum: ["kafkajs", "wire", "embedded"] },
+    driver: { enum: ["wire", "kafkajs", "embedded"] },
     tls: {
       anyOf: [
         { type: "boolean" },
