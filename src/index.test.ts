@@ -49,6 +49,7 @@ const names = [
   "reject",
   "run",
   "secret",
+  "sql",
   "stage",
   "stdin",
   "stdout",
