@@ -172,6 +172,7 @@ class PlanRun implements Run {
       mode: this.#mode,
       startedAt: this.#startedAt,
       ready: this.#mode === "running" && [...sources, ...sinks, ...deadLetters].every(({ ready }) => ready),
+      ...(this.#plan.nodes.some(mayLose) ? { bestEffort: true } : {}),
       conservation: total(sources.map(({ conservation }) => conservation)),
       sources,
       sinks,
@@ -462,6 +463,7 @@ class PlanRun implements Run {
         checkpoint: lane.checkpoint,
       })),
       backlog: intake?.waitingCount ?? 0,
+      ...(status?.queued === undefined ? {} : { queued: status.queued }),
       held: intake?.credit.held ?? 0,
       waiting: intake?.credit.waiting ?? 0,
       creditMessages: credit.messages,
@@ -535,4 +537,9 @@ function total(parts: readonly Conservation[]): Conservation {
     for (const name of Object.keys(sum) as (OutcomeName | "accepted" | "inFlight")[]) sum[name] += part[name];
   }
   return sum;
+}
+
+function mayLose(node: PlanNode): boolean {
+  if (node.kind === "source") return !node.source.capabilities.replays;
+  return node.kind === "sink" && node.sink.capabilities.loses === true;
 }
