@@ -6,6 +6,7 @@ import { lanes } from "./lanes.ts";
 import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
+import { sql } from "./sql.ts";
 import { windows } from "./windows.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
@@ -31,4 +32,5 @@ export const mutants: readonly Mutant[] = [
   ...windows,
   ...failures,
   ...files,
+  ...sql,
 ];

@@ -28,8 +28,8 @@ interface Notification {
 }
 const parse = (line: string) => JSON.parse(line) as Notification;
 const focusOf = (line: string) => parse(line).entry[0]!.resource.notificationEvent![0]!.focus.reference;
-/** In these lines the questionnaire is a list, which R4 does not have. */
-const isValid = (line: string) => !/"questionnaire":\[/.test(line);
+/** Of some the questionnaire is a reference, as it was before R4. */
+const isValid = (line: string) => !line.includes('"questionnaire":{');
 const valid = lines.filter(isValid);
 
 /** A notification like the first one, about another resource. */
@@ -56,7 +56,7 @@ const slow = about({
   extension: [{ url: "http://example.org/x", valueBase64Binary: `${"AAAA  ".repeat(60)}!` }],
 });
 const poison = '{"resourceType": "Bundle", ';
-const invalid = about({ resourceType: "Encounter", id: "no-status", class: {} });
+const invalid = about({ resourceType: "Encounter", id: "wrong", status: "no such" });
 const large = about({ resourceType: "Patient", id: "large", name: [{ text: "x".repeat(100_000) }] });
 
 function headerOf(record: LogRecord, name: string): string | undefined {
