@@ -7,6 +7,7 @@ import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
 import { sql } from "./sql.ts";
+import { stores } from "./stores.ts";
 import { windows } from "./windows.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
@@ -29,6 +30,7 @@ export const mutants: readonly Mutant[] = [
   ...lanes,
   ...runtime,
   ...dedup,
+  ...stores,
   ...windows,
   ...failures,
   ...files,
