@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { inspect } from "node:util";
 import { secret } from "../../component/secret.ts";
@@ -37,6 +40,7 @@ test("what is wrong with a url is told without showing it", () => {
     ["postgres://app:hunter2@db/orders?sslmode=require", /part after/],
     ["postgres://app:100%@db/orders", /escapes nothing/],
     ["sqlite:", /names no file/],
+    ["sqlite::memory:", /in memory/],
   ] as const) {
     const [message, ...more] = told({ url: given });
     assert.match(message!, about, given);
@@ -130,7 +134,7 @@ test("without the package pg a PostgreSQL is refused with what to do, and nothin
 
 test("SQLite is used without Node's warning that it is new, and other warnings stay", () => {
   const { stdout, stderr } = inAnotherNode(`
-    console.log(await sql({ url: "sqlite::memory:" }).verify(testContext(), []));
+    console.log(await sql({ url: "sqlite:${join(mkdtempSync(join(tmpdir(), "millrace-test-")), "a.db")}" }).verify(testContext(), []));
     process.emitWarning("mind the step");`);
   assert.equal(stdout, "[]\n");
   assert.match(stderr, /mind the step/);

@@ -137,6 +137,8 @@ class OutboxSession implements SourceSession {
       if (this.#isOpen && !this.#closed && !context.signal.aborted) {
         context.intake.fail(error instanceof Error ? error : new Error(String(error)));
       }
+      this.#client = undefined;
+      this.#answer(false);
       refuse(error);
     });
   }
@@ -167,7 +169,13 @@ class OutboxSession implements SourceSession {
     this.#connecting.stop();
     this.#next();
     await this.#client?.close(deadline);
-    await this.#ended;
+    const { clock } = this.#context;
+    let timer: Timer | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = clock.after(Math.max(0, deadline - clock.now()), resolve);
+    });
+    await Promise.race([this.#ended, late]);
+    timer?.cancel();
     this.#endLane();
   }
 
@@ -190,7 +198,7 @@ class OutboxSession implements SourceSession {
 
   /** False when there is no connection. */
   #ask(what: Ask["what"]): Promise<boolean> {
-    if (this.#client === undefined || this.#closed) return Promise.resolve(false);
+    if (this.#client === undefined || this.#over) return Promise.resolve(false);
     return new Promise((answer) => {
       this.#asks.push({ what, answer });
       this.#next();
@@ -222,6 +230,7 @@ class OutboxSession implements SourceSession {
       }
     }
     await this.#client?.close(this.#context.clock.now() + 1_000);
+    this.#client = undefined;
     this.#answer(false);
   }
 
