@@ -6,6 +6,7 @@ import { lanes } from "./lanes.ts";
 import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
+import { sql } from "./sql.ts";
 import { stores } from "./stores.ts";
 import { windows } from "./windows.ts";
 
@@ -33,4 +34,5 @@ export const mutants: readonly Mutant[] = [
   ...windows,
   ...failures,
   ...files,
+  ...sql,
 ];
