@@ -119,6 +119,7 @@ export type {
   RabbitmqBinding,
   RabbitmqConnection,
   RabbitmqExchange,
+  RabbitmqGate,
   RabbitmqOptions,
   RabbitmqQueue,
   RabbitmqSinkOptions,

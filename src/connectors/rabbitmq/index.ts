@@ -6,7 +6,7 @@ import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import { type Administration, administer, createMissing, unmetRequirements } from "./declare.ts";
-import type { AmqpDriver } from "./driver.ts";
+import type { AmqpDriver, Role } from "./driver.ts";
 import { amqplibDriver } from "./drivers/amqplib/driver.ts";
 import { EmbeddedRabbitmq } from "./drivers/embedded/broker.ts";
 import { embeddedDriver } from "./drivers/embedded/driver.ts";
@@ -15,6 +15,7 @@ import { Link } from "./link.ts";
 import {
   type Broker,
   type Declarations,
+  gateProblems,
   keepsOrder,
   oldestUnacknowledged,
   type RabbitmqOptions,
@@ -33,6 +34,7 @@ import { openRabbitmqSource } from "./source.ts";
 export type {
   RabbitmqBinding,
   RabbitmqExchange,
+  RabbitmqGate,
   RabbitmqOptions,
   RabbitmqQueue,
   RabbitmqSinkOptions,
@@ -60,10 +62,7 @@ export function rabbitmq(options: RabbitmqOptions): RabbitmqConnection {
 }
 
 /** The connections of one run. */
-interface Links {
-  consume: Link | undefined;
-  publish: Link | undefined;
-}
+type Links = { [R in Role]?: Link };
 
 class RabbitmqBroker implements RabbitmqConnection {
   readonly connector = "rabbitmq";
@@ -93,6 +92,12 @@ class RabbitmqBroker implements RabbitmqConnection {
     const problems = optionProblems("rabbitmq source", rabbitmqSourceSchema, options);
     const sound = problems.length === 0 && this.problems.length === 0;
     if (sound) problems.push(...sourceProblems(options, this.#options));
+    const gate = sound ? options.gate : undefined;
+    if (gate !== undefined) {
+      problems.push(...gateProblems(gate));
+      if (!(gate.on instanceof RabbitmqBroker)) problems.push(gateOnNothing);
+      else if (gate.on !== this) problems.push(...gate.on.problems);
+    }
     return {
       kind: "source",
       type: "rabbitmq",
@@ -111,7 +116,13 @@ class RabbitmqBroker implements RabbitmqConnection {
       targetKind: "queue",
       lanes: 1,
       credit: rabbitmqCredit(options),
-      open: (context) => openRabbitmqSource(context, this.#setting(context, "consume"), options),
+      open: (context) => {
+        const setting = this.#setting(context, "consume");
+        if (gate === undefined) return openRabbitmqSource(context, setting, options);
+        // Not for consuming: nothing of what it looks at waits for an acknowledgement of ours.
+        const watched = (gate.on as RabbitmqBroker).#setting(context, "check");
+        return openRabbitmqSource(context, { ...setting, gate: watched }, options);
+      },
     };
   }
 
@@ -184,10 +195,10 @@ class RabbitmqBroker implements RabbitmqConnection {
     }
   }
 
-  #setting(context: Context, role: "consume" | "publish") {
+  #setting(context: Context, role: Role) {
     let links = this.#links.get(context.signal);
     if (links === undefined) {
-      links = { consume: undefined, publish: undefined };
+      links = {};
       this.#links.set(context.signal, links);
     }
     let link = links[role];
@@ -208,3 +219,9 @@ class RabbitmqBroker implements RabbitmqConnection {
     return broker === undefined ? amqplibDriver : embeddedDriver(broker);
   }
 }
+
+const gateOnNothing: OptionProblem = {
+  code: "option-invalid",
+  message: 'rabbitmq source: "gate.on" must be a RabbitMQ connection',
+  remedy: 'give what rabbitmq({ url: "…" }) returned for the broker that has the queues',
+};
