@@ -54,6 +54,7 @@ const names = [
   "stdout",
   "topology",
   "validate",
+  "writer",
 ];
 
 const order = {

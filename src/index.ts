@@ -32,6 +32,8 @@ export { file, stdin, stdout } from "./connectors/file/index.ts";
 export { kafka } from "./connectors/kafka/index.ts";
 /** A RabbitMQ broker: its sources read queues, its sinks publish to exchanges and queues. */
 export { rabbitmq } from "./connectors/rabbitmq/index.ts";
+/** A sink of the author's own, for a place that no connector knows. */
+export { writer } from "./connectors/writer/index.ts";
 
 // Operators.
 
@@ -94,7 +96,8 @@ export { MillraceError } from "./errors.ts";
 
 /** What all connectors have in common, and how long and how large options are written. */
 export type { Connection } from "./component/connection.ts";
-export type { LogFields, Logger } from "./component/context.ts";
+/** What a writer is given: time, chance, logs and the end of the run. */
+export type { Clock, Context, LogFields, Logger, Meter, Random } from "./component/context.ts";
 export type { Location } from "./component/location.ts";
 /** A step placed in a topology, with the types of the values before and after it. */
 export type { Operator } from "./component/operator.ts";
@@ -126,6 +129,7 @@ export type {
   RabbitmqSourceOptions,
   RabbitmqTls,
 } from "./connectors/rabbitmq/index.ts";
+export type { Writer, WriterOptions } from "./connectors/writer/index.ts";
 export type { ErrorClass, ErrorCode } from "./errors.ts";
 /** What author functions with a second parameter are given. */
 export type { Bytes, Message } from "./message/chunk.ts";

@@ -5,12 +5,19 @@ import { type OptionProblem, optionProblems } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
-import { type Administration, administer, createMissing, unmetRequirements } from "./declare.ts";
-import type { AmqpDriver, Role } from "./driver.ts";
+import {
+  type Administration,
+  administer,
+  createMissing,
+  declareAll,
+  hasQueue,
+  unmetRequirements,
+} from "./declare.ts";
+import type { AmqpConnection, AmqpDriver, Role } from "./driver.ts";
 import { amqplibDriver } from "./drivers/amqplib/driver.ts";
 import { EmbeddedRabbitmq } from "./drivers/embedded/broker.ts";
 import { embeddedDriver } from "./drivers/embedded/driver.ts";
-import { lastingError } from "./errors.ts";
+import { lastingError, missingTarget } from "./errors.ts";
 import { Link } from "./link.ts";
 import {
   type Broker,
@@ -30,6 +37,7 @@ import {
 } from "./options.ts";
 import { openRabbitmqSink } from "./sink.ts";
 import { openRabbitmqSource } from "./source.ts";
+import { takeOne } from "./take.ts";
 
 export type {
   RabbitmqBinding,
@@ -48,6 +56,14 @@ export interface RabbitmqConnection extends Connection {
   source(options: RabbitmqSourceOptions): Source;
   /** Publishes to an exchange or a queue; a message counts as delivered when the broker has confirmed it. */
   sink(options: RabbitmqSinkOptions): Sink;
+  /**
+   * Takes one message off a queue, on a connection of its own; undefined when the queue is empty. `use` is given
+   * its payload; once it resolves the message is acknowledged, and once the broker has taken that this resolves.
+   * When it rejects the message goes back; after a lost connection it may be back although `use` was through.
+   * For what a component needs once, such as a range of numbers to count with; messages that flow are for `source`.
+   * Throws a {@link MillraceError}: class network while the broker is away, `target-missing` without the queue.
+   */
+  take<T>(context: Context, queue: string, use: (content: Buffer) => Promise<T>): Promise<T | undefined>;
 }
 
 /**
@@ -172,7 +188,40 @@ class RabbitmqBroker implements RabbitmqConnection {
     );
   }
 
-  async #administer<T>(context: Context, use: (administration: Administration) => Promise<T>): Promise<T> {
+  async take<T>(
+    context: Context,
+    queue: string,
+    use: (content: Buffer) => Promise<T>,
+  ): Promise<T | undefined> {
+    let own: { readonly error: unknown } | undefined;
+    const attempt = async (content: Buffer) => {
+      try {
+        return await use(content);
+      } catch (error) {
+        own = { error };
+        throw error;
+      }
+    };
+    try {
+      return await this.#connected(context, async (connection) => {
+        await administer(connection, async (administration) => {
+          if (await hasQueue(administration, queue)) return;
+          if (!this.#declarations.queues.has(queue)) throw missingTarget("queue", queue, this.address);
+          await declareAll(administration, this.#declarations, this.address);
+        });
+        return takeOne(context, connection, queue, attempt);
+      });
+    } catch (error) {
+      throw own === undefined ? error : own.error;
+    }
+  }
+
+  #administer<T>(context: Context, use: (administration: Administration) => Promise<T>): Promise<T> {
+    return this.#connected(context, (connection) => administer(connection, use));
+  }
+
+  /** Opens a connection for something short, and closes it. */
+  async #connected<T>(context: Context, use: (connection: AmqpConnection) => Promise<T>): Promise<T> {
     try {
       const connection = await this.#driverFor(context).connect(this.#broker!, "check", context, {
         closed: () => {},
@@ -180,7 +229,7 @@ class RabbitmqBroker implements RabbitmqConnection {
         unblocked: () => {},
       });
       try {
-        return await administer(connection, use);
+        return await use(connection);
       } finally {
         await connection.close(context.clock.now() + 2_000);
       }
