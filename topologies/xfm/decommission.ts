@@ -2,9 +2,8 @@
 //
 //     MESSAGING_URL=amqp://… POND_URL=… LAKE_URL=… node topologies/xfm/decommission.ts
 //
-// The loader must be stopped. What the lake does not have yet is uploaded first. After a crash run it again: the pond is
-// closed before anything is returned, and the lake has taken the rest from it, so that a range which is then returned
-// twice is still only one loader's.
+// The loader must be stopped. What the lake does not have yet is uploaded first. After a crash, run it again.
+import { returnUnused } from "./identifiers.ts";
 import { Lake } from "./lake.ts";
 import { Pond } from "./pond.ts";
 import { publishRanges } from "./pond-seq.ts";
@@ -15,14 +14,8 @@ const lake = await Lake.open(process.env.LAKE_URL ?? "sqlite:out/xfm/lake.sqlite
 try {
   for (const range of await lake.rangesOf(pond.id)) await pond.add(range);
   await pond.flush((documents) => lake.upload(documents));
-  const unused = await pond.closeForGood();
-  for (const range of unused) {
-    const rest = { first: range.next, last: range.last };
-    await lake.release(range, range.next, pond.id);
-    await publishRanges(messagingUrl, [rest]);
-    await pond.forget(range);
-    process.stdout.write(`returned ${rest.first} to ${rest.last}\n`);
-  }
+  const returned = await returnUnused(pond, lake, (range) => publishRanges(messagingUrl, [range]));
+  for (const { first, last } of returned) process.stdout.write(`returned ${first} to ${last}\n`);
   process.stdout.write(`pond ${pond.id} is closed\n`);
 } finally {
   await lake.close();

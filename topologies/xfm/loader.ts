@@ -3,24 +3,12 @@
 // the pond knows a document by its digest, and so does the lake, whichever loader brings it.
 //
 // Identifiers must be unique in the lake, into which many ponds flow. So each pond gives out those of ranges of its own,
-// which it takes off the queue `pond-seq`: one at the loader's first run, and another when that is used up. A message of
-// a queue can come twice; whose a range is, the lake decides (see lake.ts).
-import {
-  batch,
-  type Context,
-  decode,
-  env,
-  MillraceError,
-  reject,
-  topology,
-  validate,
-  type Writer,
-  writer,
-} from "millrace";
+// which it takes off the queue `pond-seq`: one at the loader's first run, and another when that is used up.
+import { batch, type Context, decode, env, reject, topology, validate, type Writer, writer } from "millrace";
 import { errors, messaging } from "./brokers.ts";
+import { Identifiers } from "./identifiers.ts";
 import { Lake } from "./lake.ts";
 import { closedPond, Pond } from "./pond.ts";
-import { parseRange } from "./range.ts";
 import { isKnown, type Load, loadSchema } from "./statements.ts";
 
 const pondUrl = env("POND_URL", "sqlite:out/xfm/pond.sqlite");
@@ -59,54 +47,30 @@ async function openLoader(context: Context): Promise<Writer<Load>> {
 }
 
 class Loader {
-  readonly #context: Context;
+  readonly #identifiers: Identifiers;
   readonly #pond: Pond;
   readonly #lake: Lake;
 
   constructor(context: Context, pond: Pond, lake: Lake) {
-    this.#context = context;
+    this.#identifiers = new Identifiers(context, pond, lake);
     this.#pond = pond;
     this.#lake = lake;
   }
 
+  /** First what a crash left undone, then the first range, if this is the first run. */
   async begin(): Promise<void> {
-    // What a crash left: ranges that the lake has noted and the pond not yet, and documents that were not uploaded.
-    for (const range of await this.#lake.rangesOf(this.#pond.id)) await this.#pond.add(range);
+    await this.#identifiers.recover();
     await this.#upload();
-    await this.#ensureIdentifiers(1);
+    await this.#identifiers.ensure(1);
   }
 
   async load(loads: readonly Load[]): Promise<void> {
-    await this.#ensureIdentifiers(loads.length);
+    await this.#identifiers.ensure(loads.length);
     await this.#pond.store(loads);
     await this.#upload();
   }
 
   #upload(): Promise<void> {
     return this.#pond.flush((documents) => this.#lake.upload(documents));
-  }
-
-  /**
-   * The lake notes whose the range is before its message is acknowledged, so no crash can lose it; and a message that
-   * comes again finds it noted, so no second pond gets it.
-   */
-  async #ensureIdentifiers(count: number): Promise<void> {
-    while ((await this.#pond.identifiersLeft()) < count) {
-      const taken = await messaging.take(this.#context, "pond-seq", async (content) => {
-        const range = parseRange(content);
-        return { range, isOurs: await this.#lake.claim(range, this.#pond.id) };
-      });
-      if (taken === undefined) {
-        throw new MillraceError("connection-lost", "the queue pond-seq is empty: install further ranges");
-      }
-      const { range, isOurs } = taken;
-      const { first, last } = range;
-      const { logger, node } = this.#context;
-      if (isOurs) await this.#pond.add(range);
-      logger.info(
-        { node, first, last, isOurs },
-        isOurs ? "took a range" : "passed over a range that is taken",
-      );
-    }
   }
 }

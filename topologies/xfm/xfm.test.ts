@@ -190,7 +190,13 @@ const bad: readonly [what: string, kind: keyof Feed, value: string | Buffer, cod
     ],
     ["another root", "cdar2", "<html/>", "rule-broken", /no ClinicalDocument/],
     ["no bytes at all", "cdar2", "", "rule-broken", /line 1, column 0/],
-    ["not UTF-8", "cdar2", Buffer.from(imaging.replace("Everyman", "Müller"), "latin1"), "utf8-invalid", /UTF-8/],
+    [
+      "not UTF-8",
+      "cdar2",
+      Buffer.from(imaging.replace("Everyman", "Müller"), "latin1"),
+      "utf8-invalid",
+      /UTF-8/,
+    ],
     [
       "says it is Latin-1",
       "cdar2",
