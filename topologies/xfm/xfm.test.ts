@@ -136,6 +136,27 @@ test("seed 004: ingester (fhir is translated, cdar2 is not) → key hl7v3 → ex
   assert.equal(again.rows("lake", "SELECT id FROM document").length, 5);
 });
 
+test("the command of the README loads five documents of six", async (t) => {
+  const readme = readFileSync(file("../README.md"), "utf8");
+  const section = /^## XFM\n([\s\S]*?)(?=^## |$(?![\s\S]))/m.exec(readme)![1]!;
+  const commands = [...section.matchAll(/^```sh\n([\s\S]*?)^```/gm)].flatMap(([, block]) =>
+    block!.trim().split("\n"),
+  );
+  assert.equal(commands.length, 1);
+  const args = commands[0]!.replace(/^npx millrace /, "").split(" ");
+  const folder = freshFolder(t);
+  const placed = args.map((arg) =>
+    arg.replaceAll(/(^|=)topologies\//g, `$1${file("../")}`).replace(/^out\//, `${folder}/`),
+  );
+  const { code, stdout, stderr } = await runMillrace(t, placed, {
+    POND_URL: `sqlite:${folder}/pond.sqlite`,
+    LAKE_URL: `sqlite:${folder}/lake.sqlite`,
+  });
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /accepted 6 = delivered 5 \+ deadLettered 1\n[\s\S]*accepted 5 = delivered 5\n$/);
+  assert.equal((await dumped(join(folder, "xfm"), "error")).length, 1);
+});
+
 const laughs = `<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY lol "lol">${Array.from(
   { length: 9 },
   (_, i) => `<!ENTITY lol${i + 1} "${`&lol${i === 0 ? "" : i};`.repeat(10)}">`,
