@@ -49,6 +49,7 @@ export const errorTable = {
   "option-unknown": { class: "application", summary: "a component has no such option" },
   "option-missing": { class: "application", summary: "a component lacks a required option" },
   "option-invalid": { class: "application", summary: "an option has a value that is not allowed" },
+  "worker-refused": { class: "application", summary: "a worker process did not accept its topology" },
   "env-missing": { class: "application", summary: "an environment variable is not set" },
   "file-unreadable": { class: "application", summary: "a topology file cannot be read" },
   "file-no-topology": { class: "application", summary: "a file does not export a topology" },

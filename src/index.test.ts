@@ -39,6 +39,7 @@ const names = [
   "file",
   "filter",
   "formatProblems",
+  "headers",
   "kafka",
   "key",
   "load",

@@ -3,6 +3,7 @@ import type { Batch, Destination } from "../message/batch.ts";
 import type { Chunk } from "../message/chunk.ts";
 import type { Control } from "../message/control.ts";
 import type { Lane } from "../message/lane.ts";
+import type { Headers } from "../message/records.ts";
 import type { Context } from "./context.ts";
 import type { Failure } from "./failure.ts";
 import type { Location } from "./location.ts";
@@ -128,4 +129,5 @@ export interface OperatorExample {
 export interface ExampleMessage {
   readonly key?: string | null;
   readonly value: unknown;
+  readonly headers?: Headers;
 }

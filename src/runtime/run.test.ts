@@ -84,6 +84,8 @@ class HandSource {
 
 /** A sink that keeps what it is given and answers when told to. */
 class HandSink {
+  /** What keeps it from taking anything. */
+  reason: string | undefined;
   readonly written: string[] = [];
   readonly batches: Batch[] = [];
   readonly waiting: (() => void)[] = [];
@@ -101,7 +103,11 @@ class HandSink {
       close: async () => {
         this.closed = true;
       },
-      status: () => ({ ready: true, lastErrors: [] }),
+      status: () => ({
+        ready: this.reason === undefined,
+        ...(this.reason === undefined ? {} : { reason: this.reason }),
+        lastErrors: [],
+      }),
     };
     this.sink = {
       kind: "sink",
@@ -375,8 +381,35 @@ test("with an audit, messages settle only once the event about their batch is ac
   assert.equal(event.topic, "out-0");
   assert.equal(event.succeeded, 2);
   assert.equal(event.failed, 1);
+  assert.deepEqual(event.errors, [
+    { target: "in", partition: 0, position: 1, code: "record-refused", message: "no" },
+  ]);
+  assert.deepEqual(event.stored, [], "this sink gives no offsets");
   assert.equal(running.status().conservation.delivered, 2);
   assert.deepEqual(dead.written, ["b"]);
+});
+
+test("a source is told what is amiss with the sinks it leads to, their audit and the dead letters", async () => {
+  const other = new HandSource();
+  const { from, to, dead, events, begin } = setup({
+    sinks: 2,
+    other,
+    audit: true,
+    middle: [operator(() => {})],
+  });
+  const running = begin();
+  await running.started;
+  const told = () => [from.context.downstream(), other.context.downstream()];
+  assert.deepEqual(told(), [undefined, undefined]);
+  for (const [sink, name] of [
+    [to[1]!, "out-1"],
+    [events, "events"],
+    [dead, "dead"],
+  ] as const) {
+    sink.reason = "away";
+    assert.deepEqual(told(), [`${name}: away`, `${name}: away`]);
+    sink.reason = undefined;
+  }
 });
 
 test("a drain waits for what is in flight, and one that cannot finish says what is left", async () => {

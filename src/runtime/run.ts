@@ -142,7 +142,8 @@ class PlanRun implements Run {
       nodes.map(async (node) => {
         if (node.kind !== "source") return;
         const intake = this.#intakes.get(node.name)!;
-        const opening = node.source.open({ ...this.#contextFor(node.name), intake });
+        const downstream = () => this.#troubleBelow(node.name);
+        const opening = node.source.open({ ...this.#contextFor(node.name), intake, downstream });
         this.#sources.set(node.name, await this.#unlessOver(opening));
       }),
     );
@@ -477,6 +478,24 @@ class PlanRun implements Run {
       ready: status?.ready ?? false,
       reason: status === undefined ? "connecting" : status.reason,
     };
+  }
+
+  /** The first of the sinks that a node's messages come to, or the dead letters, that is not ready, and why. */
+  #troubleBelow(name: string): string | undefined {
+    const below = new Set([name]);
+    const parts: Pick<SinkReport, "name" | "ready" | "reason">[] = [];
+    // Nodes stand after those that feed them.
+    for (const node of this.#plan.nodes) {
+      if (!node.inputs.some((input) => below.has(input.node))) continue;
+      below.add(node.name);
+      if (node.kind !== "sink") continue;
+      parts.push(this.#readiness(node.sink, node.name));
+      if (node.audit !== undefined) parts.push(this.#readiness(node.audit, node.audit.name));
+    }
+    const letters = this.#plan.deadLetters?.sink;
+    if (letters !== undefined) parts.push(this.#readiness(letters, letters.name));
+    const unready = parts.find(({ ready }) => !ready);
+    return unready === undefined ? undefined : `${unready.name}: ${unready.reason ?? "not ready"}`;
   }
 
   #sinkReport(node: PlanNode & { kind: "sink" }): SinkReport {

@@ -1,9 +1,10 @@
 import type { Context } from "../component/context.ts";
 import type { Failure } from "../component/failure.ts";
 import type { Flowing } from "../component/operator.ts";
-import type { SinkSession } from "../component/sink.ts";
+import type { Refusal, SinkSession } from "../component/sink.ts";
 import { Batch, type Destination } from "../message/batch.ts";
 import { Chunk } from "../message/chunk.ts";
+import { auditEvent } from "./audit-event.ts";
 import { ownChunk } from "./dead-letter.ts";
 
 /** Most messages and bytes in one write where no `batch` step decides. */
@@ -126,7 +127,7 @@ export class SinkStage {
       this.#batches++;
       this.#written += batch.length - refusals.length;
       if (audit !== undefined) {
-        await this.#report(audit, batch, refusals.length);
+        await this.#report(audit, batch, refusals);
         batch.release();
       }
       for (const { entry, failure } of refusals)
@@ -138,15 +139,9 @@ export class SinkStage {
     }
   }
 
-  async #report(audit: SinkSession, batch: Batch, failed: number): Promise<void> {
+  async #report(audit: SinkSession, batch: Batch, refused: readonly Refusal[]): Promise<void> {
     const now = this.#context.clock.wall();
-    const event = {
-      topic: this.#target.name,
-      destination: batch.destination.name,
-      succeeded: batch.length - failed,
-      failed,
-      time: new Date(now).toISOString(),
-    };
+    const event = auditEvent(this.#target.name, batch, refused, now);
     const chunk = ownChunk("audit", [
       { position: 0, key: null, value: Buffer.from(JSON.stringify(event)), headers: [], timestamp: now },
     ]);

@@ -5,7 +5,7 @@ import { Batch, type Destination } from "../message/batch.ts";
 import { Chunk } from "../message/chunk.ts";
 import { Lane, type LaneOptions } from "../message/lane.ts";
 import { Outcome, type OutcomeName, outcomeNames } from "../message/outcome.ts";
-import { type PlainRecord, PlainRecords } from "../message/records.ts";
+import { type Headers, type PlainRecord, PlainRecords } from "../message/records.ts";
 import { type TestContext, testContext } from "./context.ts";
 
 export interface BedOptions {
@@ -180,6 +180,7 @@ export class OperatorBed {
     key: string | null;
     value: unknown;
     payload: string | null;
+    headers: Headers;
   }[] {
     const messages: ReturnType<OperatorBed["emitted"]> = [];
     const push = (chunk: Chunk, index: number) => {
@@ -189,6 +190,7 @@ export class OperatorBed {
         key: chunk.key(index)?.toString() ?? null,
         value: chunk.value(index),
         payload: chunk.payload(index)?.toString() ?? null,
+        headers: chunk.headers(index),
       });
     };
     for (const item of this.output) {

@@ -15,7 +15,10 @@ import {
 export interface SinkOptions {
   /** A name for the sink in drawings, logs and status. @default the topic, queue or file it writes to */
   readonly name?: string;
-  /** Another sink that gets an event for every batch written: what was written to, how many messages succeeded and failed. */
+  /**
+   * Another sink that gets an event for every batch written, as JSON: where it was written to and at which offsets, how
+   * many messages succeeded and failed, and why (`AuditEvent`). A batch is acknowledged upstream after its event is.
+   */
   readonly audit?: Sink;
   /**
    * Allows a sink that writes to what the topology reads, which is otherwise refused as an endless loop: some

@@ -124,7 +124,7 @@ function dyingLake(lake: Lake, crash: Crash, broker: EmbeddedRabbitmq): Lake {
 const identifiersOf = ({ first, last }: Range) =>
   Array.from({ length: last - first + 1 }, (_, i) => first + i);
 
-test("seed 004: identifier sequences: persistent queue pond-seq, filled at broker install, taken on loader's first run, unused part returned on decommission: no identifier twice and none lost, whatever is killed when", async (t) => {
+test("seed 004.5: no identifier is given out twice and none is lost, whatever is killed when", async (t) => {
   const step = fc.record({
     pond: fc.nat({ max: 2 }),
     count: fc.integer({ min: 1, max: 7 }),

@@ -77,7 +77,7 @@ async function runXfm(
   };
 }
 
-test("seed 004: ingester (fhir is translated, cdar2 is not) → key hl7v3 → exchange transform → queue transform-rim; transformer → key sql → exchange load → queue load-sql; loader groups into micro-batches, stores, uploads", async (t) => {
+test("seed 004.2, 004.3: from the ingress queues through transform-rim and load-sql into pond and lake, each document once", async (t) => {
   const ran = await runXfm(t, { cdar2: documents, fhir: [bundle] });
   assert.equal(ran.code, 0, ran.stderr);
   const rim = (await ran.queue("transform-rim")).map(({ value }) => String(value));
@@ -265,7 +265,7 @@ const bad: readonly [what: string, kind: keyof Feed, value: string | Buffer, cod
     ["too large JSON", "fhir", `{"a":"${"x".repeat(8 * 2 ** 20)}"}`, "value-too-large", /bytes/],
   ];
 
-test("seed 004: business error (validation, code system): error exchange, source message as payload + error info as headers: each bad input ends there quickly, its neighbours are loaded", async (t) => {
+test("seed 004.7: each bad input ends in the queue error, quickly, with its bytes and the reason; its neighbours are loaded", async (t) => {
   const of = (kind: keyof Feed) => bad.filter(([, its]) => its === kind).map(([, , value]) => value);
   const started = performance.now();
   const ran = await runXfm(t, { cdar2: [imaging, ...of("cdar2"), operative], fhir: [...of("fhir"), bundle] });
@@ -347,7 +347,7 @@ test("a loader executes the statements it knows and nothing else", async (t) => 
   assert.equal(reasons.filter((reason) => /the database refuses/.test(String(reason))).length, 1);
 });
 
-test("seed 004: application error: startup config error → do not start, log; nothing is consumed", async (t) => {
+test("seed 004.8: with a wrong configuration nothing starts and nothing is consumed", async (t) => {
   for (const [name, value, complaint] of [
     ["POND_URL", "mysql://127.0.0.1/pond", /a database's address begins with/],
     ["MESSAGING_URL", "http://127.0.0.1", /"url" is not an AMQP address/],
@@ -374,7 +374,7 @@ test("seed 004: application error: startup config error → do not start, log; n
   }
 });
 
-test("seed 004: application error: run-time → log, NOT requeued, dead letter queue", async (t) => {
+test("seed 004.8: what our own code fails on is logged and goes to the dead-letter queue, not back", async (t) => {
   const folder = freshFolder(t);
   // A transformer of an author who made a mistake, on the brokers and with the errors of the real one.
   writeFileSync(
@@ -443,7 +443,7 @@ async function ingesting(count: number) {
   return { clock, gateway, messaging, sent, begin, crash, forwarded, status: () => run!.status() };
 }
 
-test("seed 004: at-least-once; duplicate possible when crash falls between forward and upstream ack → property test", async () => {
+test("seed 004.11: whatever crashes when, nothing is lost, and a crash repeats no more than was in flight", async () => {
   const crashes = fc.array(
     fc.record({
       after: fc.integer({ min: 0, max: 40 }),
@@ -481,7 +481,7 @@ test("seed 004: at-least-once; duplicate possible when crash falls between forwa
   );
 });
 
-test("seed 004: ack upstream only after downstream ack (broker persisted output OR error message, or upload done): a crash between forward and ack brings the message twice", async () => {
+test("seed 004.4, 004.11: a crash between forwarding and acknowledging brings the message twice", async () => {
   const { clock, gateway, messaging, sent, begin, crash, forwarded } = await ingesting(3);
   messaging.withholdConfirms(true);
   begin();
