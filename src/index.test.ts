@@ -50,6 +50,7 @@ const names = [
   "reject",
   "run",
   "secret",
+  "sql",
   "stage",
   "stdin",
   "stdout",

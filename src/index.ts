@@ -32,6 +32,8 @@ export { file, stdin, stdout } from "./connectors/file/index.ts";
 export { kafka } from "./connectors/kafka/index.ts";
 /** A RabbitMQ broker: its sources read queues, its sinks publish to exchanges and queues. */
 export { rabbitmq } from "./connectors/rabbitmq/index.ts";
+/** A database, PostgreSQL or SQLite: its sources read outboxes, its sinks write rows. */
+export { sql } from "./connectors/sql/index.ts";
 /** A sink of the author's own, for a place that no connector knows. */
 export { writer } from "./connectors/writer/index.ts";
 
@@ -131,6 +133,18 @@ export type {
   RabbitmqSourceOptions,
   RabbitmqTls,
 } from "./connectors/rabbitmq/index.ts";
+export type {
+  OutboxColumns,
+  SqlColumn,
+  SqlConnection,
+  SqlOptions,
+  SqlSinkOptions,
+  SqlSourceOptions,
+  SqlStatement,
+  SqlTexts,
+  SqlTls,
+  SqlValue,
+} from "./connectors/sql/index.ts";
 export type { Writer, WriterOptions } from "./connectors/writer/index.ts";
 export type { ErrorClass, ErrorCode } from "./errors.ts";
 /** What author functions with a second parameter are given. */

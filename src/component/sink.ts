@@ -32,6 +32,8 @@ export interface Sink {
   readonly targetKind?: string;
   /** As a source's: where its targets really are, in their order, if connections and names do not tell. */
   readonly places?: readonly string[];
+  /** It makes what it writes from the values themselves, so that changed ones need not be encoded. Default false. */
+  readonly readsValues?: boolean;
   open(context: Context): Promise<SinkSession>;
 }
 

@@ -66,6 +66,7 @@ export function writer<T = unknown>(options: WriterOptions<T>): Sink {
     capabilities: { order: "always", batches: false },
     problems,
     targets: [name],
+    readsValues: true,
     open: (context) => openWriterSink(context, options as WriterOptions),
   };
 }
