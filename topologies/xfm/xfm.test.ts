@@ -12,21 +12,10 @@ import { type Run, start } from "../../src/runtime/run.ts";
 import { testContext } from "../../src/testing/context.ts";
 import { compileFiles } from "../../src/topology/load.ts";
 import { type DumpedRecord, dumped, freshFolder, millrace, runMillrace } from "../../test/millrace.ts";
+import { bundle, documents, file } from "./xfm-bed.ts";
 
-const file = (name: string) => new URL(name, import.meta.url).pathname;
 const workers = ["ingester.ts", "transformer.ts", "loader.ts"].map(file);
-const documents = readFileSync(file("data/cdar2.ndjson"), "utf8")
-  .trim()
-  .split("\n")
-  .map((line) => (JSON.parse(line) as { value: string }).value);
-const [imaging, operative, procedure, allergies, invalid] = documents as [
-  string,
-  string,
-  string,
-  string,
-  string,
-];
-const bundle = readFileSync(file("data/fhir.ndjson"), "utf8").trim();
+const [imaging, operative, procedure, allergies, invalid] = documents;
 const digestOf = (text: string) => createHash("sha256").update(text).digest("hex");
 
 interface Feed {

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MillraceError } from "../../errors.ts";
+import { compile, decode, map, topology } from "../../index.ts";
 import { testContext } from "../../testing/context.ts";
+import { inertSink, inertSource } from "../../testing/inert.ts";
 import { SinkBed } from "../../testing/session-bed.ts";
 import { type Writer, type WriterOptions, writer } from "./index.ts";
 
@@ -141,6 +143,21 @@ test("opening is tried again while the other side is away, and refused for a mis
   const wrong = opening(() => new MillraceError("option-invalid", "no such pond"));
   await wrong.context.clock.run(1);
   await assert.rejects(wrong.session, /no such pond/);
+});
+
+test("it is given values, so nothing need be encoded for it", () => {
+  const { problems } = compile(
+    topology("loads", (t) => {
+      t.from(inertSource("in"))
+        .pipe(
+          decode("text"),
+          map((text) => ({ text })),
+        )
+        .to(writer<{ text: string }>({ name: "pond", open: async () => ({ write: async () => {} }) }));
+      t.deadLetters(inertSink("dead"));
+    }),
+  );
+  assert.deepEqual(problems, []);
 });
 
 test("mistakes in its options are told before anything is opened", () => {
