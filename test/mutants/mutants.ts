@@ -7,6 +7,7 @@ import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
 import { windows } from "./windows.ts";
+import { xfm } from "./xfm.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
 export interface Mutant {
@@ -31,4 +32,5 @@ export const mutants: readonly Mutant[] = [
   ...windows,
   ...failures,
   ...files,
+  ...xfm,
 ];

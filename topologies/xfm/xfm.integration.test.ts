@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, type TestContext, test } from "node:test";
 import pg from "pg";
-import { needs, sharedPostgres } from "../../test/brokers/index.ts";
+import { needs, ownPostgres, sharedPostgres } from "../../test/brokers/index.ts";
 import { until } from "../../test/brokers/until.ts";
 import type { Millrace } from "../../test/millrace.ts";
 import { toHl7v3 } from "./hl7v3.ts";
@@ -173,25 +173,34 @@ test("seed 004.5: loaders that are killed while they take a range never get one 
   await messaging.purge("pond-seq");
 });
 
-test("seed 004.10: a messaging broker that dies is waited for, and everything arrives", {
-  ...needs("own rabbitmq", "postgres"),
+test("seed 004.10: a messaging broker and a database that die are waited for, and everything arrives", {
+  ...needs("own rabbitmq", "own postgres"),
   timeout: 240_000,
 }, async (t) => {
   const xfm = await sharedBed();
-  const { lake, env } = await databases(t);
+  const postgres = await ownPostgres(t);
+  const [pond, lake] = ["pond", "lake"].map((name) => postgres.url.replace(/[^/]*$/, name)) as [
+    string,
+    string,
+  ];
+  for (const name of ["pond", "lake"]) await postgres.query(`CREATE DATABASE ${name}`);
   await xfm.script("install.ts", ["2", "100"], {});
-  const workers = (["ingester", "transformer", "loader"] as const).map((worker) =>
-    xfm.worker(t, worker, env),
-  );
+  const kinds = ["ingester", "transformer", "loader"] as const;
+  const workers = kinds.map((worker) => xfm.worker(t, worker, { POND_URL: pond, LAKE_URL: lake }));
   for (const worker of workers) await worker.logged("topology running");
   const gateway = await Hand.on(t, xfm.gatewayUrl);
   await gateway.publish("ingress", "cdar2", variants(0, 20));
   await xfm.messaging.kill();
   for (const worker of workers) await worker.logged("cannot connect");
   await gateway.publish("ingress", "cdar2", variants(20, 40));
-  assert.ok(workers.every(({ over }) => !over));
   await xfm.messaging.restart();
   await until("all is in the lake", async () => (await count(lake)) === 40, 120_000);
+  await postgres.kill();
+  await gateway.publish("ingress", "cdar2", variants(40, 60));
+  await workers[2]!.logged("cannot write, trying again");
+  await postgres.restart();
+  await until("the rest is in the lake", async () => (await count(lake)) === 60, 120_000);
+  assert.equal(await count(pond), 60);
   const messaging = await Hand.on(t, xfm.messagingUrl);
   // A killed broker may have forgotten an acknowledgement: the range that was taken is there again, and the lake knows.
   assert.ok((await messaging.depth("pond-seq")) >= 1, "the queue and what is in it survive");
