@@ -97,6 +97,7 @@ export { MillraceError } from "./errors.ts";
 /** What all connectors have in common, and how long and how large options are written. */
 export type { Connection } from "./component/connection.ts";
 export type { LogFields, Logger } from "./component/context.ts";
+export type { IdStore } from "./component/id-store.ts";
 export type { Location } from "./component/location.ts";
 /** A step placed in a topology, with the types of the values before and after it. */
 export type { Operator } from "./component/operator.ts";
@@ -110,6 +111,7 @@ export type {
   FileOptions,
   FileSinkOptions,
   FileSourceOptions,
+  IdStoreOptions,
 } from "./connectors/file/index.ts";
 export type {
   KafkaConnection,
