@@ -159,6 +159,17 @@ export class KafkaCluster extends Kafka {
     this.#node(broker).server.resume();
   }
 
+  /** Until it is started again no file of this broker grows, as on a disk that is full. */
+  async fillDisk(broker = 0): Promise<void> {
+    // A limit of the process needs no rights and no disk of its own; a broker makes no difference between the two.
+    await run("prlimit", ["--pid", String(this.#node(broker).server.pid), "--fsize=1:"]);
+  }
+
+  /** Whether the process lives. */
+  runs(broker = 0): boolean {
+    return this.#node(broker).server.running;
+  }
+
   /** What a broker logged since it was last started. */
   log(broker = 0): string {
     return this.#node(broker).server.output();
