@@ -57,6 +57,7 @@ const names = [
   "stdout",
   "topology",
   "validate",
+  "writer",
 ];
 
 const order = {

@@ -41,6 +41,8 @@ export { producerSettings } from "./connectors/kafka/producer-settings.ts";
 export { rabbitmq } from "./connectors/rabbitmq/index.ts";
 /** A database, PostgreSQL or SQLite: its sources read outboxes, its sinks write rows. */
 export { sql } from "./connectors/sql/index.ts";
+/** A sink of the author's own, for a place that no connector knows. */
+export { writer } from "./connectors/writer/index.ts";
 
 // Operators.
 
@@ -105,7 +107,8 @@ export { MillraceError } from "./errors.ts";
 
 /** What all connectors have in common, and how long and how large options are written. */
 export type { Connection } from "./component/connection.ts";
-export type { LogFields, Logger } from "./component/context.ts";
+/** What a writer is given: time, chance, logs and the end of the run. */
+export type { Clock, Context, LogFields, Logger, Meter, Random } from "./component/context.ts";
 export type { IdStore } from "./component/id-store.ts";
 export type { Location } from "./component/location.ts";
 /** A step placed in a topology, with the types of the values before and after it. */
@@ -132,6 +135,7 @@ export type {
   RabbitmqBinding,
   RabbitmqConnection,
   RabbitmqExchange,
+  RabbitmqGate,
   RabbitmqOptions,
   RabbitmqQueue,
   RabbitmqSinkOptions,
@@ -150,6 +154,7 @@ export type {
   SqlTls,
   SqlValue,
 } from "./connectors/sql/index.ts";
+export type { Writer, WriterOptions } from "./connectors/writer/index.ts";
 export type { ErrorClass, ErrorCode } from "./errors.ts";
 /** What author functions with a second parameter are given. */
 export type { Bytes, Message } from "./message/chunk.ts";

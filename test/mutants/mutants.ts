@@ -9,6 +9,7 @@ import { runtime } from "./runtime.ts";
 import { sql } from "./sql.ts";
 import { stores } from "./stores.ts";
 import { windows } from "./windows.ts";
+import { xfm } from "./xfm.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
 export interface Mutant {
@@ -35,4 +36,5 @@ export const mutants: readonly Mutant[] = [
   ...failures,
   ...files,
   ...sql,
+  ...xfm,
 ];
