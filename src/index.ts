@@ -102,6 +102,7 @@ export { MillraceError } from "./errors.ts";
 export type { Connection } from "./component/connection.ts";
 /** What a writer is given: time, chance, logs and the end of the run. */
 export type { Clock, Context, LogFields, Logger, Meter, Random } from "./component/context.ts";
+export type { IdStore } from "./component/id-store.ts";
 export type { Location } from "./component/location.ts";
 /** A step placed in a topology, with the types of the values before and after it. */
 export type { Operator } from "./component/operator.ts";
@@ -115,6 +116,7 @@ export type {
   FileOptions,
   FileSinkOptions,
   FileSourceOptions,
+  IdStoreOptions,
 } from "./connectors/file/index.ts";
 export type {
   KafkaConnection,

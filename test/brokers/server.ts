@@ -40,6 +40,12 @@ export class Server {
     return child !== undefined && child.exitCode === null && child.signalCode === null;
   }
 
+  get pid(): number {
+    const pid = this.#child?.pid;
+    if (!this.running || pid === undefined) throw new Error(`${this.#command.name} does not run`);
+    return pid;
+  }
+
   /** Starts the process and waits until `ready` answers true. Throws with the end of its log if it dies first. */
   async start(ready: () => boolean | Promise<boolean>, within = 90_000): Promise<void> {
     if (this.running) throw new Error(`${this.#command.name} runs already`);
@@ -109,9 +115,7 @@ export class Server {
   }
 
   #signal(signal: NodeJS.Signals): void {
-    const pid = this.#child?.pid;
-    if (!this.running || pid === undefined) throw new Error(`${this.#command.name} does not run`);
-    process.kill(-pid, signal);
+    process.kill(-this.pid, signal);
   }
 
   #complaint(what: string): string {

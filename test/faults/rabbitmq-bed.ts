@@ -13,14 +13,15 @@ import { type Count, Counters, idOf, readCount } from "./counters.ts";
 import { Faults, TcpProxy } from "./proxy.ts";
 
 const MiB = 2 ** 20;
-const prefetch = 500;
+/** Few in flight: what a fault may repeat is then a small part of what there is. */
+const prefetch = 150;
 
 const topologyText = `import { batch, decode, env, rabbitmq, topology } from "millrace";
 const broker = rabbitmq({ url: env("AMQP_URL"), heartbeat: "4s", connectTimeout: "4s", queues: {
   in: { type: "classic" }, out: { type: "classic" }, dead: { type: "classic" } } });
 export default topology("counters", (t) => {
   t.from(broker.source({ queue: "in", prefetch: ${prefetch} }))
-    .pipe(decode("json"), batch({ count: 50, within: "20ms" }))
+    .pipe(decode("json"), batch({ count: 30, within: "10ms" }))
     .to(broker.sink({ queue: "out", maxBackoff: "500ms" }));
   t.deadLetters(broker.sink({ queue: "dead" }));
 });
@@ -48,9 +49,8 @@ export class RabbitmqBed implements Bed {
   readonly topology: string;
   readonly faults = new Faults();
   readonly atWork = "topology running";
-  readonly beginnings = /connected to RabbitMQ|the consumer stopped|the publisher stopped/g;
-  readonly credit = prefetch;
-  readonly commitInterval = 0;
+  readonly span = prefetch;
+  readonly admitted = 0;
   readonly keepsOrderAmongMembers = false;
   readonly earlyAcks = new Set<string>();
   readonly regressions: readonly string[] = [];
@@ -72,7 +72,9 @@ export class RabbitmqBed implements Bed {
   readonly #broker: RabbitmqBroker;
   readonly #folder: string;
   readonly #counters: Counters;
-  readonly #input: Count[] = [];
+  #input: Count[] = [];
+  /** Messages that went with a queue that was deleted. */
+  #gone = 0;
   readonly #output: Count[] = [];
   readonly #dead: Count[] = [];
   readonly #arrived = new Set<string>();
@@ -96,6 +98,7 @@ export class RabbitmqBed implements Bed {
       "disk alarm": () => this.#alarm(["set_disk_free_limit", "1000000GB"], ["set_disk_free_limit", "50MB"]),
       "broker frozen": () => this.#freeze(),
       "output deleted": (runner) => this.#deleteOutput(runner),
+      "input deleted": (runner) => this.#deleteInput(runner),
     };
   }
 
@@ -103,8 +106,12 @@ export class RabbitmqBed implements Bed {
     return { AMQP_URL: `amqp://guest:guest@127.0.0.1:${this.#proxy!.port}` };
   }
 
+  losses(log: string): number {
+    return log.match(/connection lost|the consumer stopped|the publisher stopped/g)?.length ?? 0;
+  }
+
   get fed(): number {
-    return this.#counters.fed;
+    return this.#counters.fed - this.#gone;
   }
 
   async feed(count: number, family: string): Promise<void> {
@@ -139,7 +146,7 @@ export class RabbitmqBed implements Bed {
    * With no consumer left, what is unacknowledged is all in the input again. So everything fed is there, or
    * downstream.
    */
-  async inspect(): Promise<void> {
+  async inspect(): Promise<number> {
     await until("the runner's consumer is gone", () =>
       this.#on(async (channel) => (await channel.checkQueue("in")).consumerCount === 0),
     );
@@ -150,6 +157,7 @@ export class RabbitmqBed implements Bed {
       if (!left.has(id) && !this.#arrived.has(id)) this.earlyAcks.add(id);
     }
     this.samples++;
+    return this.#input.filter((count) => left.has(idOf(count)) && this.#arrived.has(idOf(count))).length;
   }
 
   async restart(how: "kill" | "clean", meanwhile: () => Promise<void>): Promise<void> {
@@ -251,6 +259,39 @@ export class RabbitmqBed implements Bed {
     // The sink hears of it when it publishes.
     await this.feed(100, ordered);
     await until("the sink has made its queue again", () => this.#on((channel) => channel.checkQueue("out")));
+    await this.#settleNames();
+  }
+
+  /**
+   * Deleted with messages in it, of which some are on their way: those that do not arrive are gone by the will of
+   * whoever deleted it, and no others. The source makes it again, and reads on.
+   */
+  async #deleteInput(runner: Freezable): Promise<void> {
+    await until("the input is done", () => this.drained());
+    runner.freeze();
+    const before = this.#input.length;
+    await this.feed(3 * prefetch, ordered);
+    const doomed = this.#input.slice(before);
+    await this.#on((channel) => channel.deleteQueue("in"));
+    runner.thaw();
+    await until("the source has made its queue again", async () => {
+      const { stdout } = await this.#broker.ctl("list_queues", "-q", "--no-table-headers", "name");
+      return stdout.split("\n").includes("in");
+    });
+    await this.#settleNames();
+    // Behind what was on its way.
+    await this.feed(100, ordered);
+    await until("the input is done", () => this.drained());
+    runner.freeze();
+    await this.#collect();
+    runner.thaw();
+    const gone = new Set(doomed.filter((count) => !this.#arrived.has(idOf(count))));
+    this.#input = this.#input.filter((count) => !gone.has(count));
+    this.#gone += gone.size;
+  }
+
+  /** A queue that was just made again is on the broker's disk afterwards. */
+  async #settleNames(): Promise<void> {
     // Killed within a second after, RabbitMQ 3.10 may come back without the queue, durable though it is, and
     // without what it had confirmed: nothing that a client could prevent.
     await this.#broker.ctl("eval", "mnesia:sync_log(), mnesia:dump_log().");

@@ -11,6 +11,8 @@ export type Step =
 /** How many of each fault a round has. */
 export interface Profile {
   readonly name: "ci" | "release";
+  /** By which drivers it is run on Kafka, unless told otherwise. */
+  readonly drivers: readonly ("wire" | "kafkajs")[];
   /** Rounds, each with brokers of its own: where a campaign can be left and taken up again. */
   readonly rounds: number;
   /** Messages of a round, about. */
@@ -36,8 +38,9 @@ export interface Profile {
 export const profiles: Readonly<Record<Profile["name"], Profile>> = {
   ci: {
     name: "ci",
+    drivers: ["wire"],
     rounds: 1,
-    messages: 150_000,
+    messages: 300_000,
     kills: 20,
     restarts: 10,
     cuts: 50,
@@ -50,13 +53,16 @@ export const profiles: Readonly<Record<Profile["name"], Profile>> = {
     troubles: {
       "leaders moved": 2,
       "sink rejects all": 1,
+      "log disk full": 1,
       "memory alarm": 1,
       "disk alarm": 1,
       "output deleted": 1,
+      "input deleted": 1,
     },
   },
   release: {
     name: "release",
+    drivers: ["wire", "kafkajs"],
     rounds: 10,
     messages: 100_000,
     kills: 20,
@@ -72,10 +78,12 @@ export const profiles: Readonly<Record<Profile["name"], Profile>> = {
       "leaders moved": 3,
       "leaders moved every 2 s": 1,
       "sink rejects all": 1,
+      "log disk full": 1,
       "broker frozen": 1,
       "memory alarm": 1,
       "disk alarm": 1,
       "output deleted": 1,
+      "input deleted": 1,
     },
   },
 };

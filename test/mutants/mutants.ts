@@ -6,6 +6,7 @@ import { lanes } from "./lanes.ts";
 import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
+import { stores } from "./stores.ts";
 import { windows } from "./windows.ts";
 import { xfm } from "./xfm.ts";
 
@@ -29,6 +30,7 @@ export const mutants: readonly Mutant[] = [
   ...lanes,
   ...runtime,
   ...dedup,
+  ...stores,
   ...windows,
   ...failures,
   ...files,
