@@ -46,6 +46,7 @@ const names = [
   "map",
   "mapAsync",
   "merge",
+  "producerSettings",
   "rabbitmq",
   "reject",
   "run",

@@ -30,6 +30,13 @@ export { merge } from "./topology/stream.ts";
 export { file, stdin, stdout } from "./connectors/file/index.ts";
 /** A Kafka cluster: its sources read topics, its sinks write them. */
 export { kafka } from "./connectors/kafka/index.ts";
+export type {
+  ProducerSettings,
+  ProducerSettingsOptions,
+  TokenProvider,
+} from "./connectors/kafka/producer-settings.ts";
+/** A producer's settings under the names that Java's clients, librdkafka and others have for them. */
+export { producerSettings } from "./connectors/kafka/producer-settings.ts";
 /** A RabbitMQ broker: its sources read queues, its sinks publish to exchanges and queues. */
 export { rabbitmq } from "./connectors/rabbitmq/index.ts";
 /** A database, PostgreSQL or SQLite: its sources read outboxes, its sinks write rows. */

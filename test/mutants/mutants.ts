@@ -6,6 +6,7 @@ import { lanes } from "./lanes.ts";
 import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
+import { sql } from "./sql.ts";
 import { stores } from "./stores.ts";
 import { windows } from "./windows.ts";
 import { xfm } from "./xfm.ts";
@@ -34,5 +35,6 @@ export const mutants: readonly Mutant[] = [
   ...windows,
   ...failures,
   ...files,
+  ...sql,
   ...xfm,
 ];

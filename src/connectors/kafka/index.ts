@@ -123,7 +123,7 @@ class KafkaCluster implements KafkaConnection {
       type: "kafka",
       name: String(options.topic),
       connection: this,
-      capabilities: { order: "always", batches: true },
+      capabilities: { order: "always", batches: true, loses: options.giveUpAfter !== undefined },
       problems,
       targets: [options.topic],
       targetKind: "topic",

@@ -99,8 +99,13 @@ export interface KafkaSinkOptions {
   readonly partitions?: number;
   /** Replicas when `--create` makes the topic. Default: the broker's. */
   readonly replicationFactor?: number;
-  /** Longest wait between attempts to write. Default "5s"; attempts never end. */
+  /** Longest wait between attempts to write. Default "5s"; attempts never end, unless `giveUpAfter` says so. */
   readonly maxBackoff?: Duration;
+  /**
+   * Best effort: a message that could not be written for so long is given up, and counted as `lost`. Default: never.
+   * Upstream it is acknowledged, so it comes from nowhere again.
+   */
+  readonly giveUpAfter?: Duration;
 }
 
 /** {@link KafkaOptions} with every default filled in. */
@@ -190,6 +195,7 @@ export const kafkaSinkSchema: OptionsSchema = {
     partitions: { type: "integer", minimum: 1, maximum: 100_000 },
     replicationFactor: { type: "integer", minimum: 1, maximum: 32_767 },
     maxBackoff: duration,
+    giveUpAfter: duration,
   },
 };
 

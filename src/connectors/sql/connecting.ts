@@ -21,10 +21,20 @@ export class Connecting {
   #trouble: string | undefined = "connecting";
   #wasUp = false;
 
-  constructor(context: Context, driver: SqlDriver, address: string, backoff: BackoffOptions) {
+  readonly #counter: string;
+
+  /** @param counter counts what failed. */
+  constructor(
+    context: Context,
+    driver: SqlDriver,
+    address: string,
+    backoff: BackoffOptions,
+    counter: "write_retries_total" | "read_retries_total",
+  ) {
     this.#context = { ...context, signal: AbortSignal.any([context.signal, this.#stop.signal]) };
     this.#driver = driver;
     this.#address = address;
+    this.#counter = counter;
     this.#backoff = new Backoff(this.#context, backoff);
   }
 
@@ -50,7 +60,7 @@ export class Connecting {
     this.#trouble = `${what}: ${message}`;
     this.errors.add(message, clock.wall());
     if (this.#backoff.attempts === 0) logger.warn({ node, address: this.#address, error: message }, what);
-    meter.count("sql_retries_total");
+    meter.count(this.#counter);
     await this.#backoff.wait();
   }
 

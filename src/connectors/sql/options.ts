@@ -260,6 +260,11 @@ function readUrl(options: SqlOptions, problems: OptionProblem[]): Server | Datab
     const path = given.slice("sqlite:".length);
     if (path === "" || path.startsWith("//"))
       return invalid('"url" names no file', 'write it as "sqlite:orders.db"');
+    if (path === ":memory:")
+      return invalid(
+        "a database in memory would be another one for each source and sink",
+        "give a file, or run with --embedded",
+      );
     if (options.tls !== undefined || options.password !== undefined)
       return invalid("a SQLite file has neither tls nor a password", "leave them out");
     return { kind: "sqlite", path, address: given };

@@ -74,6 +74,8 @@ export interface OutboxStatements {
   readonly read: string;
   /** One row if there is any: $1 a list of ids to leave out. */
   readonly any: string;
+  /** How many there are, as `n`, of $2 at most: $1 a list of ids to leave out. */
+  readonly count: string;
   /** Settles the rows of $1. */
   readonly settle: string;
   /** Costs nothing and fails if a column is missing. */
@@ -101,6 +103,7 @@ export function outboxStatements(
       `SELECT ${row}, ${all}, ${size} AS size FROM ${from} ${where} ORDER BY ${row} LIMIT $2` +
       ") AS oldest) AS summed WHERE before < $3 ORDER BY 1",
     any: `SELECT 1 AS one FROM ${from} ${where} LIMIT 1`,
+    count: `SELECT count(*) AS n FROM (SELECT 1 FROM ${from} ${where} LIMIT $2) AS waiting`,
     settle:
       onSettled === "mark"
         ? `UPDATE ${from} SET ${quoted(settled)} = ${dialect.now} WHERE ${dialect.isOneOf(row, 1)}`

@@ -69,10 +69,16 @@ class SqlSinkSession implements SinkSession {
     this.#context = context;
     this.#statements = statementsOf(options, setting.driver.dialect);
     this.#destination = { name: setting.name };
-    this.#connecting = new Connecting(context, setting.driver, setting.address, {
-      initial: 50,
-      max: milliseconds(options.maxBackoff, 5_000),
-    });
+    this.#connecting = new Connecting(
+      context,
+      setting.driver,
+      setting.address,
+      {
+        initial: 50,
+        max: milliseconds(options.maxBackoff, 5_000),
+      },
+      "write_retries_total",
+    );
   }
 
   async open(): Promise<void> {

@@ -13,6 +13,9 @@ import { type OutboxStatements, outboxOf, outboxStatements } from "./outbox.ts";
 /** Settled rows are taken out of the table together, those of so long, ms; and at most so many. */
 const settleWithin = 20;
 const mostTakenOut = 5_000;
+/** Rows that wait are counted so often, ms, and up to so many. */
+const countEvery = 2_000;
+const mostCounted = 100_000;
 /** Most bytes of values read at once. */
 const mostBytes = 4 * 2 ** 20;
 /** While another process has the outbox, it is asked for so often, ms. */
@@ -95,6 +98,8 @@ class OutboxSession implements SourceSession {
   #settled: string[] = [];
   /** There may be rows that were not read. */
   #more = true;
+  #queued: number | undefined;
+  #countAt = 0;
   #isOpen = false;
   #standby = false;
   #stopped = false;
@@ -112,10 +117,16 @@ class OutboxSession implements SourceSession {
     this.#poll = milliseconds(options.poll, 500);
     this.#credit = sqlCredit(options);
     this.#statements = this.#statementsFor(false);
-    this.#connecting = new Connecting(context, setting.driver, setting.address, {
-      initial: 100,
-      max: 30_000,
-    });
+    this.#connecting = new Connecting(
+      context,
+      setting.driver,
+      setting.address,
+      {
+        initial: 100,
+        max: 30_000,
+      },
+      "read_retries_total",
+    );
     let tellOpened!: () => void;
     let refuse!: (error: unknown) => void;
     this.opened = new Promise((resolve, reject) => {
@@ -126,6 +137,8 @@ class OutboxSession implements SourceSession {
       if (this.#isOpen && !this.#closed && !context.signal.aborted) {
         context.intake.fail(error instanceof Error ? error : new Error(String(error)));
       }
+      this.#client = undefined;
+      this.#answer(false);
       refuse(error);
     });
   }
@@ -156,7 +169,13 @@ class OutboxSession implements SourceSession {
     this.#connecting.stop();
     this.#next();
     await this.#client?.close(deadline);
-    await this.#ended;
+    const { clock } = this.#context;
+    let timer: Timer | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = clock.after(Math.max(0, deadline - clock.now()), resolve);
+    });
+    await Promise.race([this.#ended, late]);
+    timer?.cancel();
     this.#endLane();
   }
 
@@ -168,6 +187,7 @@ class OutboxSession implements SourceSession {
       ready: trouble === undefined,
       ...(reason === undefined ? {} : { reason }),
       lastErrors: errors.list,
+      ...(this.#queued === undefined ? {} : { queued: this.#queued }),
     };
   }
 
@@ -178,7 +198,7 @@ class OutboxSession implements SourceSession {
 
   /** False when there is no connection. */
   #ask(what: Ask["what"]): Promise<boolean> {
-    if (this.#client === undefined || this.#closed) return Promise.resolve(false);
+    if (this.#client === undefined || this.#over) return Promise.resolve(false);
     return new Promise((answer) => {
       this.#asks.push({ what, answer });
       this.#next();
@@ -210,6 +230,7 @@ class OutboxSession implements SourceSession {
       }
     }
     await this.#client?.close(this.#context.clock.now() + 1_000);
+    this.#client = undefined;
     this.#answer(false);
   }
 
@@ -274,6 +295,7 @@ class OutboxSession implements SourceSession {
         this.#connecting.succeeded();
       } else if (this.#asks.length > 0) await this.#answerAsks(client);
       else if (this.#mayRead(lane)) await this.#readRows(client, lane);
+      else if (this.#countAt <= this.#context.clock.now()) await this.#count(client);
       else if (await this.#pause(this.#poll)) this.#more = true;
     }
   }
@@ -309,6 +331,13 @@ class OutboxSession implements SourceSession {
       };
     });
     this.#context.intake.offer(lane, new PlainRecords(records));
+  }
+
+  async #count(client: SqlClient): Promise<void> {
+    const list = this.#driver.dialect.list(this.#inFlight());
+    const { rows } = await client.query(this.#statements.count, [list, mostCounted]);
+    this.#queued = Number(rows[0]!.n);
+    this.#countAt = this.#context.clock.now() + countEvery;
   }
 
   async #answerAsks(client: SqlClient): Promise<void> {

@@ -1,5 +1,8 @@
 /** Sinks and sources on the embedded database and on a real PostgreSQL alike. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import pg from "pg";
 import { needs, sharedPostgres } from "../../../test/brokers/index.ts";
@@ -9,6 +12,7 @@ import { systemClock, systemRandom } from "../../component/system.ts";
 import { RunEmbeddedBrokers } from "../../runner/embedded-brokers.ts";
 import { testContext } from "../../testing/context.ts";
 import { SinkBed, SourceBed } from "../../testing/session-bed.ts";
+import { openDatabase } from "./drivers/sqlite/open.ts";
 import {
   type SqlConnection,
   type SqlOptions,
@@ -84,6 +88,25 @@ const databases: readonly Database[] = [
         database: { prepare(text: string): { all(): Rows } };
       };
       return new Bed(t, connection, context, async (text) =>
+        database
+          .prepare(text)
+          .all()
+          .map((row) => ({ ...row })),
+      );
+    },
+  },
+  {
+    name: "SQLite file",
+    needs: { skip: false },
+    async bed(t, options) {
+      const folder = mkdtempSync(join(tmpdir(), "millrace-test-"));
+      const path = join(folder, "app.db");
+      const database = openDatabase(path);
+      t.after(() => {
+        database.close();
+        rmSync(folder, { recursive: true, force: true });
+      });
+      return new Bed(t, sql({ url: `sqlite:${path}`, ...options }), realTime(), async (text) =>
         database
           .prepare(text)
           .all()
@@ -357,7 +380,7 @@ onEach("a row can be marked instead", async (t, database) => {
   source.settle(0, 1);
   await session.commit();
   assert.deepEqual(await bed.query("SELECT id FROM outbox WHERE settled_at IS NULL"), [
-    { id: database.name === "embedded" ? 2 : "2" },
+    { id: database.name === "PostgreSQL" ? "2" : 2 },
   ]);
   assert.equal(await session.atEnd(), true);
 });
@@ -409,7 +432,7 @@ onEach("credit bounds what is read, in messages and in bytes", async (t, databas
 });
 
 test("PostgreSQL: nothing is skipped when an earlier id commits later", needs("postgres"), async (t) => {
-  const bed = await databases[1]!.bed(t);
+  const bed = await databases[2]!.bed(t);
   const url = (bed.connection as unknown as { address: string }).address;
   const { bed: source, session } = await bed.source(outbox);
   const late = await second(t, bed);
@@ -430,7 +453,7 @@ test(
   "PostgreSQL: changes of the same data keep their order, whatever their transactions' numbers",
   needs("postgres"),
   async (t) => {
-    const bed = await databases[1]!.bed(t);
+    const bed = await databases[2]!.bed(t);
     const { bed: source } = await bed.source(outbox);
     await bed.query("CREATE TABLE patient (id int, name text)");
     await bed.query("INSERT INTO patient VALUES (1, 'a')");
