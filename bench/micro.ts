@@ -1,0 +1,1 @@
+export const microJobs: readonly { name: string; run(pairs: number, save: boolean): Promise<void> }[] = [];

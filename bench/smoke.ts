@@ -1,0 +1,3 @@
+export async function smoke(_save: boolean): Promise<boolean> {
+  return true;
+}
