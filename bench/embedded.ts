@@ -15,7 +15,22 @@ const values = [...orders(count)].map(({ key, value }) => ({
   value: Buffer.from(value),
 }));
 
-async function pipeline(): Promise<number> {
+/** ms on the clock, and µs of processor time. */
+interface Taken {
+  readonly took: number;
+  readonly cpu: number;
+}
+
+function stopwatch(): () => Taken {
+  const from = performance.now();
+  const before = process.cpuUsage();
+  return () => {
+    const { user, system } = process.cpuUsage(before);
+    return { took: performance.now() - from, cpu: user + system };
+  };
+}
+
+async function pipeline(): Promise<Taken> {
   const { plans, problems } = await compileFiles(["topologies/orders.ts"]);
   const plan = plans?.[0];
   if (plan === undefined) throw new Error(problems.map(({ message }) => message).join("\n"));
@@ -32,24 +47,24 @@ async function pipeline(): Promise<number> {
   const full = { ...context, signal: new AbortController().signal, meter: { count() {} }, node: "bench" };
   await connection.create(full, plan.connections[0]!.requirements);
   connection.embedded(full)!.feed("orders", values);
-  const from = performance.now();
+  const taken = stopwatch();
   const run = start(plan, context);
   await run.started;
   while (run.status().conservation.delivered < count) await new Promise((resolve) => setTimeout(resolve, 2));
-  const took = performance.now() - from;
+  const result = taken();
   const { accepted, delivered } = run.status().conservation;
   if (accepted !== count || delivered !== count)
     throw new Error(`accepted ${accepted}, delivered ${delivered}`);
   await run.drain();
-  return took;
+  return result;
 }
 
-async function loop(): Promise<number> {
+async function loop(): Promise<Taken> {
   const { order } = await import("../topologies/orders.schema.ts");
   const validate = new Ajv({ ownProperties: true }).compile<{ id: string; customer: string }>(order);
   const seen = new LRUCache<string, true>({ max: 100_000 });
   const out: { key: Buffer; value: Buffer }[] = [];
-  const from = performance.now();
+  const taken = stopwatch();
   for (const { value } of values) {
     const parsed: unknown = JSON.parse(value.toString());
     if (!validate(parsed)) throw new Error("not valid");
@@ -57,16 +72,16 @@ async function loop(): Promise<number> {
     seen.set(parsed.id, true);
     out.push({ key: Buffer.from(parsed.customer), value });
   }
-  const took = performance.now() - from;
+  const result = taken();
   if (out.length !== count) throw new Error(`${out.length} of ${count}`);
-  return took;
+  return result;
 }
 
-const took = mode === "pipeline" ? await pipeline() : await loop();
-const usage = process.resourceUsage();
+const { took, cpu } = mode === "pipeline" ? await pipeline() : await loop();
 console.log(
   JSON.stringify({
     throughput: count / (took / 1_000),
-    peakMiB: usage.maxRSS / 1_024,
+    cpu: cpu / count,
+    peakMiB: process.resourceUsage().maxRSS / 1_024,
   }),
 );

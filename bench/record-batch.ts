@@ -143,7 +143,9 @@ function asResponses(encoded: readonly Buffer[]): Buffer[] {
 
 const expected = messages.reduce((sum, { key, value }) => sum + key!.length + value!.length, 0);
 const took = { encode: 0, decode: 0 };
+let cpuBefore = process.cpuUsage();
 for (let round = -2; round < rounds; round++) {
+  if (round === 0) cpuBefore = process.cpuUsage();
   const pass = await (who === "ours" ? ours() : kafkajs());
   if (pass.bytes !== expected) throw new Error(`looked at ${pass.bytes} bytes of ${expected}`);
   // The first two warm up.
@@ -151,10 +153,13 @@ for (let round = -2; round < rounds; round++) {
   took.encode += pass.encode;
   took.decode += pass.decode;
 }
+const { user, system } = process.cpuUsage(cpuBefore);
 const nanos = (ms: number) => Math.round((ms * 1e6) / (rounds * count));
 console.log(
   JSON.stringify({
     throughput: (rounds * count) / (took[what] / 1_000),
+    // Of both ways together: they are measured in one run.
+    cpu: (user + system) / (rounds * count),
     encodeNanos: nanos(took.encode),
     decodeNanos: nanos(took.decode),
     peakMiB: process.resourceUsage().maxRSS / 1_024,
