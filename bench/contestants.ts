@@ -21,6 +21,12 @@ export interface Contestant {
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
+/** With BENCH_PROFILE, where our own runs leave their CPU profiles. */
+function profiling(): string[] {
+  const folder = process.env.BENCH_PROFILE;
+  return folder ? ["--cpu-prof", `--cpu-prof-dir=${folder}`] : [];
+}
+
 /** The runner as users start it, on a topology file of `topologies/`. */
 export function ours(
   topology: string,
@@ -32,6 +38,7 @@ export function ours(
     command: async () => ({
       file: process.execPath,
       args: [
+        ...profiling(),
         join(root, "bin/millrace.js"),
         "run",
         join(root, "bench/topologies", topology),

@@ -51,6 +51,14 @@ export class KafkaSide {
   }
 }
 
+type KafkaProducer = ReturnType<ReturnType<typeof quietKafka>["producer"]>;
+
+async function connectedProducer(bootstrap: string): Promise<KafkaProducer> {
+  const producer = quietKafka(bootstrap).producer({ allowAutoTopicCreation: false });
+  await producer.connect();
+  return producer;
+}
+
 export class KafkaInput implements Input {
   readonly #side: KafkaSide;
   readonly #orders: () => Iterable<Order>;
@@ -59,7 +67,7 @@ export class KafkaInput implements Input {
   #empty: string | undefined;
   #group = "";
   #current = "";
-  #producer: ReturnType<ReturnType<typeof quietKafka>["producer"]> | undefined;
+  #producer: Promise<KafkaProducer> | undefined;
 
   constructor(side: KafkaSide, orders: () => Iterable<Order>, partitions: number) {
     this.#side = side;
@@ -77,6 +85,9 @@ export class KafkaInput implements Input {
       }
       this.#current = this.#full;
     } else {
+      // A client of kafkajs asks for every topic that it ever wrote to, and fails on one that is gone.
+      await (await this.#producer)?.disconnect();
+      this.#producer = undefined;
       await this.#side.remove(this.#empty);
       this.#empty = await this.#side.create(freshName("orders"), this.#partitions);
       this.#current = this.#empty;
@@ -93,15 +104,13 @@ export class KafkaInput implements Input {
   }
 
   async send(orders: readonly Order[]): Promise<void> {
-    if (this.#producer === undefined) {
-      this.#producer = quietKafka(this.#side.bootstrap).producer({ allowAutoTopicCreation: false });
-      await this.#producer.connect();
-    }
-    await this.#producer.send({ topic: this.#current, acks: -1, messages: [...orders] });
+    this.#producer ??= connectedProducer(this.#side.bootstrap);
+    const producer = await this.#producer;
+    await producer.send({ topic: this.#current, acks: -1, messages: [...orders] });
   }
 
   async close(): Promise<void> {
-    await this.#producer?.disconnect();
+    await (await this.#producer)?.disconnect();
     await this.#side.remove(this.#full);
     await this.#side.remove(this.#empty);
   }

@@ -1,14 +1,15 @@
-// npm run bench -- [job…] [--peers a,b] [--pairs 5] [--messages N] [--latency 15] [--driver wire|kafkajs] [--save]
+// npm run bench -- [job…] [--peers a,b|none] [--pairs 5] [--messages N] [--latency 15] [--driver wire|kafkajs] [--save]
 // npm run bench -- --smoke [--save]
 //
 // See README.md beside it.
 import { parseArgs } from "node:util";
+import { isKnown } from "../src/runner/warnings.ts";
 import { compare } from "./compare.ts";
 import { jobs } from "./jobs.ts";
 import { microJobs } from "./micro.ts";
 import { smoke } from "./smoke.ts";
 
-const usage = `usage: npm run bench -- [job…] [--peers a,b] [--pairs 5] [--messages N] [--latency SECONDS] [--driver wire|kafkajs] [--save]
+const usage = `usage: npm run bench -- [job…] [--peers a,b|none] [--pairs 5] [--messages N] [--latency SECONDS] [--driver wire|kafkajs] [--save]
        npm run bench -- --smoke [--save]
 jobs: ${[...jobs, ...microJobs].map(({ name }) => name).join(", ")}`;
 
@@ -43,6 +44,11 @@ function number(name: string, text: string, least: number): number {
   return value;
 }
 
+process.removeAllListeners("warning");
+process.on("warning", (warning) => {
+  if (!isKnown(warning)) console.error(warning.message);
+});
+
 const { values, positionals } = options();
 if (values.driver !== "wire" && values.driver !== "kafkajs")
   misuse(`--driver ${values.driver}: give wire or kafkajs`);
@@ -56,7 +62,7 @@ if (unknown !== undefined) misuse(`there is no job "${unknown}"`);
 if (values.smoke) process.exitCode = (await smoke(values.save)) ? 0 : 1;
 else {
   const wanted = (name: string) => positionals.length === 0 || positionals.includes(name);
-  const peers = values.peers?.split(",");
+  const peers = values.peers === "none" ? [] : values.peers?.split(",");
   for (const job of jobs.filter(({ name }) => wanted(name))) {
     const known = job.contestants.slice(1).map(({ name }) => name);
     const strange = positionals.length > 0 ? peers?.find((peer) => !known.includes(peer)) : undefined;

@@ -6,6 +6,7 @@ import kafkajs from "kafkajs";
 import { checkedOrder, recentIds, told } from "./order-check.ts";
 
 const { Kafka, logLevel } = kafkajs;
+const input = told("BENCH_INPUT");
 const topic = told("BENCH_OUTPUT");
 const batchCount = 1_000;
 const within = 50;
@@ -50,7 +51,7 @@ function flush(): void {
 }
 
 await channel.prefetch(3 * batchCount);
-await channel.consume(told("BENCH_INPUT"), (message) => {
+const { consumerTag } = await channel.consume(input, (message) => {
   if (message === null) fail(new Error("the queue is gone"));
   const { id, customer } = checkedOrder(message.content);
   last = message;
@@ -68,10 +69,13 @@ function fail(error: unknown): never {
 }
 
 process.on("SIGTERM", async () => {
+  await channel.cancel(consumerTag);
   while (last !== undefined || writing !== undefined) {
     flush();
     await writing;
   }
+  // Answered once every acknowledgement before it was taken.
+  await channel.checkQueue(input);
   await channel.close();
   await model.close();
   await producer.disconnect();

@@ -3,6 +3,7 @@
 import { type ConsumeMessage, connect } from "amqplib";
 import { checkedOrder, recentIds, told } from "./order-check.ts";
 
+const input = told("BENCH_INPUT");
 const output = told("BENCH_OUTPUT");
 const [consuming, publishing] = await Promise.all([connect(told("AMQP_URL")), connect(told("AMQP_URL"))]);
 const source = await consuming.createChannel();
@@ -12,7 +13,7 @@ const seen = recentIds();
 const leaving = new Map<string, ConsumeMessage[]>();
 
 await source.prefetch(1_000);
-await source.consume(told("BENCH_INPUT"), (message) => {
+const { consumerTag } = await source.consume(input, (message) => {
   if (message === null) fail(new Error("the queue is gone"));
   const { id } = checkedOrder(message.content);
   if (seen.has(id)) {
@@ -42,7 +43,10 @@ function fail(error: unknown): never {
 sink.on("return", () => fail(new Error("a message had no queue to go to")));
 
 process.on("SIGTERM", async () => {
+  await source.cancel(consumerTag);
   await sink.waitForConfirms();
+  // Answered once every acknowledgement before it was taken.
+  await source.checkQueue(input);
   await source.close();
   await consuming.close();
   await publishing.close();

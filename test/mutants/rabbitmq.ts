@@ -279,4 +279,48 @@ export const rabbitmq: readonly Mutant[] = [
       test: "the sink of a queue that vanishes waits for the queue: nothing is refused",
     },
   },
+  {
+    name: "rabbitmq: few settled messages wait until they are many",
+    breaks: "A7",
+    file: "src/connectors/rabbitmq/source.ts",
+    text: "else this.#togetherTimer ??= this.#context.clock.after(togetherAfter, () => this.#acknowledgeNow());",
+    becomes: "",
+    killer: {
+      file: "src/connectors/rabbitmq/source.test.ts",
+      test: "an eighth of the prefetch is acknowledged at once, and less within 2 ms",
+    },
+  },
+  {
+    name: "rabbitmq: many settled messages wait like few",
+    breaks: "E3",
+    file: "src/connectors/rabbitmq/source.ts",
+    text: "if (acknowledgeable >= enough || settledAboveHole > 0 || this.#probing) this.#acknowledgeNow();",
+    becomes: "if (settledAboveHole > 0 || this.#probing) this.#acknowledgeNow();",
+    killer: {
+      file: "src/connectors/rabbitmq/source.test.ts",
+      test: "an eighth of the prefetch is acknowledged at once, and less within 2 ms",
+    },
+  },
+  {
+    name: "rabbitmq: a frame is as long as its content",
+    breaks: "A5",
+    file: "src/connectors/rabbitmq/drivers/amqplib/publish-frames.ts",
+    text: "const size = Math.min(most, content.length - from);",
+    becomes: "const size = content.length - from;",
+    killer: {
+      file: "src/connectors/rabbitmq/drivers/amqplib/publish-frames.test.ts",
+      test: "amqplib reads what was written: any properties, headers and contents, each message whole",
+    },
+  },
+  {
+    name: "rabbitmq: half a message stays in the buffer",
+    breaks: "I3",
+    file: "src/connectors/rabbitmq/drivers/amqplib/publish-frames.ts",
+    text: "this.#at = start;\n      throw error;",
+    becomes: "throw error;",
+    killer: {
+      file: "src/connectors/rabbitmq/drivers/amqplib/publish-frames.test.ts",
+      test: "a message that AMQP cannot carry adds nothing",
+    },
+  },
 ];
