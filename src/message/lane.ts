@@ -194,11 +194,6 @@ export class Lane implements Settler {
     }
   }
 
-  /** Messages of an individual lane that are settled without a gap and not yet handed out as acknowledged. */
-  get acknowledgeable(): number {
-    return this.#head - this.#released;
-  }
-
   /** Settled messages of an individual lane that are not yet acknowledged because an earlier one is open. */
   get settledAboveHole(): number {
     return this.#tail - this.#head - this.#inFlight - this.#ackedAbove;

@@ -280,28 +280,6 @@ export const rabbitmq: readonly Mutant[] = [
     },
   },
   {
-    name: "rabbitmq: few settled messages wait until they are many",
-    breaks: "A7",
-    file: "src/connectors/rabbitmq/source.ts",
-    text: "else this.#togetherTimer ??= this.#context.clock.after(togetherAfter, () => this.#acknowledgeNow());",
-    becomes: "",
-    killer: {
-      file: "src/connectors/rabbitmq/source.test.ts",
-      test: "an eighth of the prefetch is acknowledged at once, and less within 2 ms",
-    },
-  },
-  {
-    name: "rabbitmq: many settled messages wait like few",
-    breaks: "E3",
-    file: "src/connectors/rabbitmq/source.ts",
-    text: "if (acknowledgeable >= enough || settledAboveHole > 0 || this.#probing) this.#acknowledgeNow();",
-    becomes: "if (settledAboveHole > 0 || this.#probing) this.#acknowledgeNow();",
-    killer: {
-      file: "src/connectors/rabbitmq/source.test.ts",
-      test: "an eighth of the prefetch is acknowledged at once, and less within 2 ms",
-    },
-  },
-  {
     name: "rabbitmq: a frame is as long as its content",
     breaks: "A5",
     file: "src/connectors/rabbitmq/drivers/amqplib/publish-frames.ts",

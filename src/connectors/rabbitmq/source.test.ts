@@ -75,24 +75,12 @@ test("it hands on a queue's messages in order and acknowledges each once it is s
   assert.deepEqual(bed.payloads, ["0", "1", "2", "3", "4"]);
   assert.equal(left(broker), 5);
   bed.settle(0, 3);
-  await clock.run(5);
+  await clock.run(1);
   assert.equal(left(broker), 2);
   bed.settle();
-  await clock.run(5);
+  await clock.run(1);
   assert.equal(left(broker), 0);
   neverClosedForATag(context);
-});
-
-test("an eighth of the prefetch is acknowledged at once, and less within 2 ms", async () => {
-  const { clock, broker, bed } = await open({ count: 30, prefetch: 16 });
-  bed.settle(0, 2);
-  await clock.run(0);
-  assert.equal(left(broker), 28);
-  bed.settle(0, 1);
-  await clock.run(1);
-  assert.equal(left(broker), 28);
-  await clock.run(2);
-  assert.equal(left(broker), 27);
 });
 
 test("messages above an unsettled one are acknowledged after 100 ms", async () => {
@@ -140,7 +128,7 @@ test("never more are in flight and waiting than the prefetch", async () => {
 test("a lost connection ends the lane: messages come again, and late settlements do nothing", async () => {
   const { context, clock, broker, bed, session } = await open({ count: 4 });
   bed.settle(0, 1);
-  await clock.run(5);
+  await clock.run(1);
   broker.cut("applied");
   const stale = bed.open.splice(0);
   await clock.run(1);
@@ -162,7 +150,7 @@ test("a lost connection ends the lane: messages come again, and late settlements
   await clock.run(200);
   assert.equal(left(broker), 3);
   bed.settle();
-  await clock.run(5);
+  await clock.run(1);
   assert.equal(left(broker), 0);
   assert.equal(broker.connections.size, 1);
   assert.equal(broker.depth("jobs").consumers, 1);

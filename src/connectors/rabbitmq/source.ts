@@ -16,12 +16,6 @@ import {
 import { Deliveries } from "./properties.ts";
 import { settledBefore } from "./settled-before.ts";
 
-/**
- * What is settled is acknowledged at once when it is this part of the prefetch; less waits so long, ms, for more: an
- * acknowledgement of many costs a broker hardly more than one of a single message.
- */
-const togetherPart = 1 / 8;
-const togetherAfter = 2;
 /** Settled messages above an unsettled one are acknowledged by themselves after so long, ms … */
 const individualAfter = 100;
 /** … or when they are more than this part of the prefetch. */
@@ -337,8 +331,7 @@ interface Arrival {
 /**
  * One channel with one consumer at a time, and its lane.
  *
- * Acknowledgements: the contiguous settled part goes out as one (`multiple`), on a later turn of the event loop when it
- * is an eighth of the prefetch, and within 2 ms else;
+ * Acknowledgements: the contiguous settled part goes out as one (`multiple`) on a later turn of the event loop;
  * settled messages above an unsettled one go out by themselves, 100 ms later or when they are more than a
  * quarter of the prefetch. So one stuck message never keeps the broker from sending.
  *
@@ -373,7 +366,6 @@ class Consumption {
   #arrived: Delivery[] = [];
   #offerScheduled = false;
   #ackScheduled = false;
-  #togetherTimer: Timer | undefined;
   #ackTimer: Timer | undefined;
   readonly #arrivals: Arrival[] = [];
   #ageTimer: Timer | undefined;
@@ -479,7 +471,6 @@ class Consumption {
   end(): void {
     this.#closed = true;
     this.#arrived = [];
-    this.#togetherTimer?.cancel();
     this.#ackTimer?.cancel();
     this.#ageTimer?.cancel();
     const lane = this.#lane;
@@ -528,18 +519,9 @@ class Consumption {
     this.#ackScheduled = true;
     this.#context.clock.defer(() => {
       this.#ackScheduled = false;
-      const { acknowledgeable = 0, settledAboveHole = 0 } = this.#lane ?? {};
-      const enough = this.#options.prefetch * togetherPart;
-      if (acknowledgeable >= enough || settledAboveHole > 0 || this.#probing) this.#acknowledgeNow();
-      else this.#togetherTimer ??= this.#context.clock.after(togetherAfter, () => this.#acknowledgeNow());
+      // An aborted run acknowledges nothing more by itself.
+      if (!this.#closed && !this.#context.signal.aborted) this.#acknowledge(false);
     });
-  }
-
-  #acknowledgeNow(): void {
-    this.#togetherTimer?.cancel();
-    this.#togetherTimer = undefined;
-    // An aborted run acknowledges nothing more by itself.
-    if (!this.#closed && !this.#context.signal.aborted) this.#acknowledge(false);
   }
 
   #acknowledge(all: boolean): void {
