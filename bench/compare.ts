@@ -12,6 +12,8 @@ export interface CompareOptions {
   /** How long latencies are taken for, ms; 0: not at all. */
   readonly during: number;
   readonly save: boolean;
+  /** Prints a line for each run and no table. Default false. */
+  readonly brief?: boolean;
 }
 
 /** Before latencies are taken, ms: a virtual machine has compiled its hot code by then. */
@@ -63,7 +65,7 @@ export async function compare(job: Job, options: CompareOptions): Promise<Result
   }
   const result = resultOf(job, messages, samples, absent, withLatency ? latencyRate : undefined);
   const table = tableOf(result, job.goals);
-  console.log(`\n${table}\n`);
+  if (options.brief !== true) console.log(`\n${table}\n`);
   if (options.save) await save(job.name, result, table);
   return result;
 }

@@ -7,6 +7,7 @@ import { RunEmbeddedBrokers } from "../src/runner/embedded-brokers.ts";
 import { start } from "../src/runtime/run.ts";
 import { compileFiles } from "../src/topology/load.ts";
 import { orders } from "./orders.ts";
+import { stopwatch, type Taken } from "./stopwatch.ts";
 
 const [mode, countText] = process.argv.slice(2);
 const count = Number(countText);
@@ -14,21 +15,6 @@ const values = [...orders(count)].map(({ key, value }) => ({
   key: Buffer.from(key),
   value: Buffer.from(value),
 }));
-
-/** ms on the clock, and µs of processor time. */
-interface Taken {
-  readonly took: number;
-  readonly cpu: number;
-}
-
-function stopwatch(): () => Taken {
-  const from = performance.now();
-  const before = process.cpuUsage();
-  return () => {
-    const { user, system } = process.cpuUsage(before);
-    return { took: performance.now() - from, cpu: user + system };
-  };
-}
 
 async function pipeline(): Promise<Taken> {
   const { plans, problems } = await compileFiles(["topologies/orders.ts"]);

@@ -150,10 +150,10 @@ function rounded(value: number): number {
 
 const folder = new URL("results/", import.meta.url);
 
-export async function save(name: string, result: unknown, table: string): Promise<void> {
+export async function save(name: string, result: unknown, table?: string): Promise<void> {
   await mkdir(folder, { recursive: true });
   await writeFile(new URL(`${name}.json`, folder), `${JSON.stringify(result, null, 2)}\n`);
-  await writeFile(new URL(`${name}.md`, folder), `${table}\n`);
+  if (table !== undefined) await writeFile(new URL(`${name}.md`, folder), `${table}\n`);
 }
 
 /** What was saved under the name; undefined if nothing was. */

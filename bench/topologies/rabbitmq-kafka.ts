@@ -9,7 +9,7 @@ const cluster = kafka({
 });
 
 export default topology("rabbitmq-kafka", (t) => {
-  t.from(broker.source({ queue: env("BENCH_INPUT"), acceptDrops: true }))
+  t.from(broker.source({ queue: env("BENCH_INPUT"), acceptDrops: true, prefetch: 3_000 }))
     .pipe(
       decode("json"),
       validate(order),

@@ -94,12 +94,14 @@ function rethrow(error: Error): void {
 class Connection implements AmqpConnection {
   readonly #model: ChannelModel;
   readonly #context: Context;
+  readonly #dispatch: Dispatch;
   readonly #closed: Promise<void>;
   #closing = false;
 
   constructor(model: ChannelModel, context: Context, events: ConnectionEvents) {
     this.#model = model;
     this.#context = context;
+    this.#dispatch = new Dispatch(insideOf(model.connection));
     let fault: Error | undefined;
     model.on("error", (error) => {
       fault = error;
@@ -117,12 +119,12 @@ class Connection implements AmqpConnection {
 
   async openChannel(events: ChannelEvents): Promise<AmqpChannel> {
     const channel = await answered(this.#model.createChannel());
-    return new OpenChannel(channel, events);
+    return new OpenChannel(channel, events, this.#dispatch);
   }
 
   async openPublisher(events: PublisherEvents): Promise<AmqpPublisher> {
     const channel = await answered(this.#model.createConfirmChannel());
-    return new OpenPublisher(channel, events);
+    return new OpenPublisher(channel, events, this.#dispatch);
   }
 
   async close(deadline: Time): Promise<void> {
@@ -142,9 +144,13 @@ class Connection implements AmqpConnection {
   }
 }
 
-/** What amqplib's types do not show of a connection: its socket, and what each channel's frames are written to. */
+/**
+ * What amqplib's types do not show of a connection: its socket, what each channel's frames are written to, and what
+ * moves them from there to the socket.
+ */
 interface ConnectionInside {
   readonly stream: Duplex;
+  readonly muxer: { _readIncoming(): void };
   readonly frameMax: number;
   /** By number. */
   readonly channels: readonly { readonly buffer: Writable }[];
@@ -152,6 +158,32 @@ interface ConnectionInside {
 
 function insideOf(connection: object): ConnectionInside {
   return connection as ConnectionInside;
+}
+
+/** Lets frames go at the end of the task that wrote them. amqplib by itself waits for the event loop to come round. */
+class Dispatch {
+  readonly #inside: ConnectionInside;
+  #scheduled = false;
+
+  constructor(inside: ConnectionInside) {
+    this.#inside = inside;
+  }
+
+  /** To be called whenever frames were handed to amqplib. */
+  soon(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    // A channel's buffer tells in a tick of its own that it can be read, which comes before the second of ours.
+    process.nextTick(() =>
+      process.nextTick(() => {
+        this.#scheduled = false;
+        const { stream, muxer } = this.#inside;
+        stream.cork();
+        muxer._readIncoming();
+        stream.uncork();
+      }),
+    );
+  }
 }
 
 async function answered<T>(answer: Promise<T>): Promise<T> {
@@ -165,12 +197,14 @@ async function answered<T>(answer: Promise<T>): Promise<T> {
 class OpenChannel<C extends Channel> implements AmqpChannel {
   protected readonly channel: C;
   protected open = true;
+  protected readonly dispatch: Dispatch;
   readonly #events: ChannelEvents;
   readonly #gone: Promise<void>;
   #closing = false;
 
-  constructor(channel: C, events: ChannelEvents) {
+  constructor(channel: C, events: ChannelEvents, dispatch: Dispatch) {
     this.channel = channel;
+    this.dispatch = dispatch;
     this.#events = events;
     let fault: Error | undefined;
     channel.on("error", (error) => {
@@ -258,6 +292,7 @@ class OpenChannel<C extends Channel> implements AmqpChannel {
     if (!this.open) return;
     try {
       tell();
+      this.dispatch.soon();
     } catch (error) {
       if (!(error instanceof IllegalOperationError)) throw error;
     }
@@ -282,8 +317,8 @@ class OpenPublisher extends OpenChannel<ConfirmChannel> implements AmqpPublisher
   #sent = 0;
   #full = false;
 
-  constructor(channel: ConfirmChannel, events: PublisherEvents) {
-    super(channel, events);
+  constructor(channel: ConfirmChannel, events: PublisherEvents, dispatch: Dispatch) {
+    super(channel, events, dispatch);
     const { connection, ch } = channel as unknown as { readonly connection: object; readonly ch: number };
     const { channels, frameMax } = insideOf(connection);
     this.#frames = new PublishFrames(ch, frameMax);
@@ -323,6 +358,7 @@ class OpenPublisher extends OpenChannel<ConfirmChannel> implements AmqpPublisher
       if (this.#out.writableEnded) return;
       this.#full = !this.#out.write(bytes);
     }
+    this.dispatch.soon();
   }
 }
 
