@@ -49,6 +49,7 @@ export const errorTable = {
   "option-unknown": { class: "application", summary: "a component has no such option" },
   "option-missing": { class: "application", summary: "a component lacks a required option" },
   "option-invalid": { class: "application", summary: "an option has a value that is not allowed" },
+  "worker-refused": { class: "application", summary: "a worker process did not accept its topology" },
   "env-missing": { class: "application", summary: "an environment variable is not set" },
   "file-unreadable": { class: "application", summary: "a topology file cannot be read" },
   "file-no-topology": { class: "application", summary: "a file does not export a topology" },
@@ -79,6 +80,10 @@ export const errorTable = {
   },
   "step-after-batch": { class: "application", summary: "a step that works on messages stands after batch" },
   "step-repeated": { class: "application", summary: "a step makes one before it useless" },
+  "order-impossible": {
+    class: "application",
+    summary: "a sink is to keep an order that what leads to it does not allow",
+  },
   "target-missing": { class: "application", summary: "a topic, queue or exchange does not exist" },
   "target-mismatch": { class: "application", summary: "a queue or exchange exists with other settings" },
   "access-refused": { class: "application", summary: "the broker refuses these credentials or this access" },

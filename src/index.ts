@@ -49,6 +49,8 @@ export { dedup } from "./operators/dedup.ts";
 export { encode } from "./operators/encode.ts";
 /** Lets through what a predicate is true of. */
 export { filter } from "./operators/filter.ts";
+/** Sets headers, or takes them away. */
+export { headers } from "./operators/headers.ts";
 /** Gives a message its key. */
 export { key } from "./operators/key.ts";
 /** Makes a new value of each value, at once or asynchronously with bounded concurrency and in order. */
@@ -95,6 +97,7 @@ export { MillraceError } from "./errors.ts";
 /** What all connectors have in common, and how long and how large options are written. */
 export type { Connection } from "./component/connection.ts";
 export type { LogFields, Logger } from "./component/context.ts";
+export type { IdStore } from "./component/id-store.ts";
 export type { Location } from "./component/location.ts";
 /** A step placed in a topology, with the types of the values before and after it. */
 export type { Operator } from "./component/operator.ts";
@@ -108,6 +111,7 @@ export type {
   FileOptions,
   FileSinkOptions,
   FileSourceOptions,
+  IdStoreOptions,
 } from "./connectors/file/index.ts";
 export type {
   KafkaConnection,
@@ -136,10 +140,12 @@ export type { DecodeOptions } from "./operators/decode.ts";
 export type { DecompressOptions } from "./operators/decompress.ts";
 export type { DedupOptions } from "./operators/dedup.ts";
 export type { EncodeOptions } from "./operators/encode.ts";
+export type { HeaderOf } from "./operators/headers.ts";
 export type { KeyDigest, KeyFields, KeyOptions, KeyValue } from "./operators/key.ts";
 export type { Call, MapAsyncOptions } from "./operators/map.ts";
 export type { StageMessage } from "./operators/stage.ts";
 /** A run, what it shows of itself, and how it ends. */
+export type { AuditEvent } from "./runtime/audit-event.ts";
 export type { Run, RunOptions } from "./runtime/run.ts";
 export type { RunResult, RunStatus } from "./runtime/status.ts";
 /** What compiling and loading give. */

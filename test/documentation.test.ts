@@ -175,6 +175,8 @@ test("what production is told inline is what is tried here", () => {
     "/livez",
     "/metrics",
     "/status",
+    "--workers 4",
+    "--http",
     'password: secret(env("KAFKA_PASSWORD"))',
   ]);
 });

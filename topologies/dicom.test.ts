@@ -3,6 +3,8 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { connect } from "amqplib";
+import { type AuditEvent, key } from "millrace";
+import { OperatorBed } from "../src/testing/operator-bed.ts";
 import { freshName, needs, sharedKafka, sharedRabbitmq } from "../test/brokers/index.ts";
 import { readTopic } from "../test/kafka-log.ts";
 import { dumped, freshFolder, runMillrace } from "../test/millrace.ts";
@@ -78,7 +80,7 @@ function inOrderOf(groups: Map<string, string[]>, records: readonly Read[]): Map
   return new Map([...new Set(records.map(({ key }) => key!))].map((key) => [key, groups.get(key)!]));
 }
 
-test("on the embedded brokers: 115 of each kind under the expected keys, 39 rejected with the reason", async (t) => {
+test("seed 000.1, 000.5, 000.6, 000.7: on the embedded brokers 115 of each kind under the expected keys, 39 rejected with the reason", async (t) => {
   const out = freshFolder(t);
   const feeds = kinds.flatMap(({ queue, data }) => [
     "--feed",
@@ -106,7 +108,7 @@ test("on the embedded brokers: 115 of each kind under the expected keys, 39 reje
 });
 
 for (const { queue, data, topic } of kinds) {
-  test(`what ${queue} brings within 100 ms is written as one batch in snappy, with one audit event`, async (t) => {
+  test(`seed 000.4, 000.9: what ${queue} brings within 100 ms is written as one batch in snappy, with one audit event`, async (t) => {
     const run = await simulatedRun(
       t,
       topology,
@@ -118,11 +120,12 @@ for (const { queue, data, topic } of kinds) {
     for (const line of sent) await run.send(queue, line, 10);
     await run.pass(200);
     assert.deepEqual(run.batchesOf(topic), [{ topic, codec: "snappy", values: sent }]);
-    assert.deepEqual(eventsOf(run), [{ topic, succeeded: 5, failed: 0 }]);
+    const stored = [{ first: 0, count: 5 }];
+    assert.deepEqual(eventsOf(run), [{ topic, succeeded: 5, failed: 0, stored, errors: [] }]);
   });
 }
 
-test("a message that Kafka refuses is counted as failed, and its dead letter names it", async (t) => {
+test("seed 000.8, 000.10: a message that Kafka refuses is counted as failed, and its dead letter names it", async (t) => {
   const limit = 50_000;
   const run = await simulatedRun(
     t,
@@ -139,7 +142,13 @@ test("a message that Kafka refuses is counted as failed, and its dead letter nam
   await run.pass(1_000);
   const arrived = run.batchesOf("storage_queue").flatMap(({ values }) => values);
   assert.deepEqual(arrived, [sent[0], sent[2]]);
-  assert.deepEqual(eventsOf(run), [{ topic: "storage_queue", succeeded: 2, failed: 1 }]);
+  const [event] = eventsOf(run);
+  assert.deepEqual([event!.succeeded, event!.failed], [2, 1]);
+  assert.deepEqual(event!.stored, [{ first: 0, count: 2 }]);
+  const [{ message, ...error }, ...otherErrors] = event!.errors as [AuditEvent["errors"][0]];
+  assert.deepEqual(error, { target: "dicom-store", position: 2, code: "record-too-large" });
+  assert.match(message, /at most 50000/);
+  assert.deepEqual(otherErrors, []);
   const [letter, ...more] = [...run.kafka.contents("dicom.dead")];
   assert.ok(letter);
   assert.deepEqual(more, []);
@@ -151,16 +160,51 @@ test("a message that Kafka refuses is counted as failed, and its dead letter nam
   assert.match(named["millrace-error-message"] ?? "", /at most 50000/);
 });
 
+test("seed 000.10, 000.11: two states with one key in one batch both arrive, in order", async (t) => {
+  const run = await simulatedRun(
+    t,
+    topology,
+    topics.map((name) => ({ topic: name })),
+  );
+  const state = JSON.parse(linesOf("data/dicom_state_meta.ndjson")[0]!) as Record<string, unknown>;
+  const sent = ["first", "second", "third"].map((comment) => JSON.stringify({ ...state, comment }));
+  for (const line of sent) await run.send("dicom-state", line, 5);
+  await run.pass(200);
+  assert.deepEqual(
+    run.batchesOf("dicom_state_queue").map(({ values }) => values),
+    [sent],
+  );
+  const keys = [...run.kafka.contents("dicom_state_queue")].map((record) => String(record.key));
+  assert.equal(new Set(keys).size, 1);
+  assert.match(keys[0]!, /^[0-9a-f]{32}$/);
+});
+
+test("seed 000.10: without `join` no two lists of ids make one key, with it some do", () => {
+  const keyOf = (ids: readonly string[], join: { join?: string }) => {
+    const bed = new OperatorBed(key({ digest: "md5", of: (list: readonly string[]) => list, ...join }));
+    bed.sendValues([ids]);
+    return bed.emitted()[0]!.key;
+  };
+  const [one, other] = [
+    ["a_b", "c"],
+    ["a", "b_c"],
+  ] as const;
+  assert.equal(keyOf(one, { join: "_" }), keyOf(other, { join: "_" }));
+  assert.notEqual(keyOf(one, {}), keyOf(other, {}));
+});
+
 /** The audit events, without what differs from run to run. */
-function eventsOf(run: SimulatedRun): unknown[] {
+function eventsOf(
+  run: SimulatedRun,
+): Pick<AuditEvent, "topic" | "succeeded" | "failed" | "stored" | "errors">[] {
   return run
     .batchesOf("log_queue")
     .flatMap(({ values }) => values)
-    .map((value) => JSON.parse(value))
-    .map(({ topic, succeeded, failed }) => ({ topic, succeeded, failed }));
+    .map((value) => JSON.parse(value) as AuditEvent)
+    .map(({ topic, succeeded, failed, stored, errors }) => ({ topic, succeeded, failed, stored, errors }));
 }
 
-test("from a real RabbitMQ to a real Kafka", needs("kafka", "rabbitmq"), async (t) => {
+test("seed 000.1, 000.4: from a real RabbitMQ to a real Kafka", needs("kafka", "rabbitmq"), async (t) => {
   const [kafka, rabbitmq] = [await sharedKafka(), await sharedRabbitmq()];
   const names = withNames(t, topology, [...kinds.map(({ queue }) => queue), ...topics], freshName("d"));
   for (const topic of topics) await kafka.createTopic(names.topics[topic]!);

@@ -3,6 +3,7 @@ import type { Context } from "./context.ts";
 import type { EmbeddedBroker } from "./embedded.ts";
 import type { Location } from "./location.ts";
 import type { OptionProblem } from "./options.ts";
+import type { Source } from "./source.ts";
 
 /** Something a topology needs to exist before it runs: a topic, a queue, an exchange. */
 export interface Requirement {
@@ -41,6 +42,11 @@ export interface Connection {
   embedded(context: Context): EmbeddedBroker | undefined;
   /** Asks the broker which requirements it does not meet. Errors thrown: class network or application. */
   verify(context: Context, requirements: readonly Requirement[]): Promise<readonly Unmet[]>;
+  /**
+   * A source that reads a target beside whoever reads it already and takes nothing from them, under a group of its
+   * own. Absent where a broker has no such reading: a queue gives each message to one consumer.
+   */
+  tap?(target: string, group: string): Source;
   /** Creates what is missing, with the declared or the broker's default settings; returns what it made. */
   create(context: Context, requirements: readonly Requirement[]): Promise<readonly Requirement[]>;
 }

@@ -12,6 +12,8 @@ export interface SinkCapabilities {
   readonly order: "always" | "unlessRefused";
   /** It stores a whole batch as one unit, compressed as one (a Kafka record batch). */
   readonly batches: boolean;
+  /** Only one process may write to it at a time: a file. Default false. */
+  readonly exclusive?: boolean;
 }
 
 /** A sink as a topology declares it. */

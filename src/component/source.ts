@@ -18,6 +18,8 @@ export interface SourceCapabilities {
   readonly replays: boolean;
   /** What arrives in order: every lane, or nothing. */
   readonly order: "lane" | "none";
+  /** Several processes may read it at once: the broker gives each message to one of them. Default false. */
+  readonly competing?: boolean;
   /** Its input has an end, after which nothing more can come: stdin, a file that nobody follows. Default false. */
   readonly ends?: boolean;
 }
@@ -119,6 +121,11 @@ export interface Intake {
 
 export interface SourceContext extends Context {
   readonly intake: Intake;
+  /**
+   * What keeps a sink that this source leads to, or the dead letters, from taking anything, in words; undefined
+   * while all of them answer. A source that has given messages back waits for that before it takes them again.
+   */
+  downstream(): string | undefined;
 }
 
 /** How a source is, for status, readiness and `--until-idle`. */

@@ -32,6 +32,7 @@ export class Batch {
   #indexes: number[] = [];
   #bytes = 0;
   #deferred: Uint8Array | undefined;
+  readonly #stored: { first: number; count: number }[] = [];
 
   constructor(destination: Destination, openedAt: number) {
     this.destination = destination;
@@ -114,6 +115,20 @@ export class Batch {
 
   timestamp(entry: number): number {
     return this.#chunks[entry]!.timestamp(this.#indexes[entry]!);
+  }
+
+  /**
+   * Notes for an audit that `count` messages stand at the destination from offset `first` on. Sinks whose brokers
+   * give offsets call it as they are acknowledged.
+   */
+  storedAt(first: number, count: number): void {
+    const last = this.#stored.at(-1);
+    if (last !== undefined && last.first + last.count === first) last.count += count;
+    else this.#stored.push({ first, count });
+  }
+
+  get stored(): readonly { readonly first: number; readonly count: number }[] {
+    return this.#stored;
   }
 
   settle(entry: number, outcome: Outcome): void {

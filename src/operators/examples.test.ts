@@ -54,7 +54,11 @@ async function run(example: OperatorExample) {
   assert.deepEqual(bed.failures, []);
   const positions = new Set(emitted.map(({ position }) => position));
   return {
-    out: emitted.map(({ key, value, payload }) => ({ key, value: leaves === "bytes" ? payload : value })),
+    out: emitted.map(({ key, value, payload, headers }) => ({
+      key,
+      value: leaves === "bytes" ? payload : value,
+      headers,
+    })),
     ended: example.given.flatMap(({ value }, position) =>
       positions.has(position) ? [] : [{ value, outcome: bed.outcomes.get(`t:${position}`) }],
     ),
@@ -70,6 +74,7 @@ test("every operator is here", () => {
     "dedup",
     "encode",
     "filter",
+    "headers",
     "key",
     "map",
     "mapAsync",
@@ -90,7 +95,13 @@ for (const { type, summary, guarantee, examples } of definitions) {
         const { out, ended } = await run(example);
         const goesOn = example.expect.filter(({ outcome }) => outcome === undefined);
         assert.deepEqual(
-          out.map(({ key, value }, i) => ("key" in (goesOn[i] ?? {}) ? { key, value } : { value })),
+          out.map(({ value, ...rest }, i) => {
+            const said = Object.keys(goesOn[i] ?? {});
+            return {
+              ...Object.fromEntries(Object.entries(rest).filter(([name]) => said.includes(name))),
+              value,
+            };
+          }),
           goesOn,
         );
         assert.deepEqual(

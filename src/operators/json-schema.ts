@@ -5,6 +5,7 @@ import addFormats from "ajv-formats";
 import { nearest } from "../component/options.ts";
 import { messageOf } from "../errors.ts";
 import { LinearPattern, PatternRefusal } from "./linear-pattern.ts";
+import { addUniqueItems } from "./unique-items.ts";
 
 /** A mistake in a JSON Schema. */
 export interface SchemaProblem {
@@ -117,6 +118,7 @@ function compile(schema: object | boolean, trusting: boolean): CompiledSchema {
   });
   // ajv throws at draft-04's `id`, which later drafts ignore.
   ajv.removeKeyword("id");
+  addUniqueItems(ajv);
   addFormats.default(ajv);
   const url = ajv.formats.url;
   if (url instanceof RegExp) ajv.addFormat("url", (text) => text.length <= longestUrl && url.test(text));

@@ -10,6 +10,7 @@ import { graphCommand } from "./graph-command.ts";
 import { type HttpAddress, parseHttpAddress } from "./http.ts";
 import { type LogLevel, logLevels } from "./logger.ts";
 import { runCommand } from "./run-command.ts";
+import { tapCommand } from "./tap-command.ts";
 import { version } from "./version.ts";
 
 interface RunFlags {
@@ -21,6 +22,15 @@ interface RunFlags {
   readonly http?: HttpAddress;
   readonly drain: number;
   readonly json?: true;
+  readonly logLevel: LogLevel;
+  readonly workers: number;
+  readonly worker?: number;
+}
+
+interface TapFlags {
+  readonly group: string;
+  readonly topic?: string;
+  readonly untilIdle?: true;
   readonly logLevel: LogLevel;
 }
 
@@ -57,6 +67,13 @@ export async function cli(args: readonly string[]): Promise<ExitCode> {
         .argParser(durationArgument)
         .default(30_000, "30s"),
     )
+    .option(
+      "--workers <count>",
+      "processes that share the topics and queues of the real brokers, and one --http",
+      workersArgument,
+      1,
+    )
+    .addOption(new Option("--worker <number>").argParser(Number).hideHelp())
     .option("--json", "print one JSON object at the end instead of the table")
     .addOption(
       new Option("--log-level <level>", "least severe log lines shown").choices(logLevels).default("info"),
@@ -73,6 +90,8 @@ export async function cli(args: readonly string[]): Promise<ExitCode> {
         drain: flags.drain,
         json: flags.json ?? false,
         logLevel: flags.logLevel,
+        workers: flags.workers,
+        worker: flags.worker,
       });
     });
 
@@ -94,6 +113,29 @@ export async function cli(args: readonly string[]): Promise<ExitCode> {
       code = await graphCommand(file, flags.format);
     });
 
+  program
+    .command("tap")
+    .description("show what a topic holds, under a group of its own, beside whoever else reads it")
+    .argument("<topology>", "topology file (.ts, .js) that reads or writes the topic")
+    .requiredOption(
+      "--group <group>",
+      "consumer group of your own; the next tap under it goes on where this one ended",
+    )
+    .option("--topic <topic>", "which topic; may be left out where the topology reads only one")
+    .option("--until-idle", "end when the topic is at its end")
+    .addOption(
+      new Option("--log-level <level>", "least severe log lines shown").choices(logLevels).default("warn"),
+    )
+    .addHelpText("after", tapNotes)
+    .action(async (file: string, flags: TapFlags) => {
+      code = await tapCommand(file, {
+        group: flags.group,
+        topic: flags.topic,
+        untilIdle: flags.untilIdle ?? false,
+        logLevel: flags.logLevel,
+      });
+    });
+
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
@@ -113,6 +155,13 @@ function durationArgument(text: string): number {
   if (duration === undefined)
     throw new InvalidArgumentError('give a duration such as "500ms", "30s" or "2m"');
   return duration;
+}
+
+function workersArgument(text: string): number {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 1 || count > 64)
+    throw new InvalidArgumentError("give a whole number from 1 to 64");
+  return count;
 }
 
 /** Lets commander print a usage error in its own words. */
@@ -140,6 +189,13 @@ Examples:
   $ millrace run topologies/orders.ts --http 9100
 
 Exit codes: 0 done · 1 failed while running, or not drained in time · 2 wrong usage · 78 wrong topology or configuration`;
+
+const tapNotes = `
+Writes one message a line on standard output, in the record form that run --feed reads. It begins with the oldest
+message, or where the group stands. The group's offsets are all it changes on the broker.
+
+Example:
+  $ millrace tap topologies/orders.ts --group debug --topic orders.dead --until-idle`;
 
 const runNotes = `
 Signals: SIGTERM and SIGINT drain (see --drain), a second one exits at once with 1; SIGUSR2 prints the

@@ -130,7 +130,7 @@ test("status is one JSON object with the conservation of all topologies", async 
   });
 });
 
-test("metrics are OpenMetrics, with every outcome, lane, sink and component counter", async (t) => {
+test("seed 001.5: metrics are OpenMetrics, with every outcome, lane, sink and component counter", async (t) => {
   const { ask } = await served(t, view());
   const { headers, body } = await ask("/metrics");
   assert.match(headers["content-type"]!, /^application\/openmetrics-text; version=1\.0\.0/);

@@ -13,8 +13,13 @@ export type LogLevel = (typeof logLevels)[number];
  * process ends.
  *
  * @param terminal a terminal to write words on; undefined writes JSON.
+ * @param fields to be in every line.
  */
-export function createLogger(level: LogLevel, terminal: Terminal | undefined): Logger {
+export function createLogger(
+  level: LogLevel,
+  terminal: Terminal | undefined,
+  fields: LogFields = {},
+): Logger {
   const target: DestinationStream =
     terminal === undefined
       ? destination({ fd: 2, sync: true })
@@ -22,7 +27,7 @@ export function createLogger(level: LogLevel, terminal: Terminal | undefined): L
   const log = pino(
     {
       level,
-      base: { pid: process.pid },
+      base: { pid: process.pid, ...fields },
       messageKey: "msg",
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label }) },

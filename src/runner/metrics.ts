@@ -1,11 +1,14 @@
 import { Counter, Gauge, openMetricsContentType, Registry } from "prom-client";
 import { outcomeNames } from "../message/outcome.ts";
 import type { RunStatus } from "../runtime/status.ts";
+import type { WorkerUse } from "./workers.ts";
 
 /** What a scrape is given: status at this moment, and the process. */
 export interface Scrape {
   readonly version: string;
   readonly statuses: readonly RunStatus[];
+  /** Where several processes share the work: each of them, by its number. */
+  readonly processes?: { readonly restarts: number; readonly workers: readonly WorkerUse[] };
 }
 
 export const metricsContentType = openMetricsContentType;
@@ -15,7 +18,7 @@ export const metricsContentType = openMetricsContentType;
  * runs, and nothing of a topology that is over lingers. The number of series is fixed by the topologies, but for
  * lanes, which come and go with assignments.
  */
-export function openMetrics({ version, statuses }: Scrape): Promise<string> {
+export function openMetrics({ version, statuses, processes }: Scrape): Promise<string> {
   const registry = new Registry<typeof openMetricsContentType>();
   registry.setContentType(openMetricsContentType);
   const registers = [registry];
@@ -81,6 +84,15 @@ export function openMetrics({ version, statuses }: Scrape): Promise<string> {
   }
   gauge("info", "The runner", ["version", "node"]).set({ version, node: process.version }, 1);
   processMetrics(registers);
+  if (processes !== undefined) {
+    const memory = gauge("worker_resident_memory_bytes", "Resident memory of a worker", ["worker"]);
+    const cpu = gauge("worker_cpu_seconds", "CPU time of a worker since it was last started", ["worker"]);
+    for (const { worker, ...use } of processes.workers) {
+      memory.set({ worker }, use.memory);
+      cpu.set({ worker }, use.cpu);
+    }
+    counter("worker_restarts", "Workers started again after they had died", []).inc(processes.restarts);
+  }
   return registry.metrics();
 }
 

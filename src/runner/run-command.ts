@@ -14,16 +14,18 @@ import { ExitCode, exitCodeOfError, exitCodeOfResult, UsageError, worst } from "
 import { type FeedOption, feed } from "./feed.ts";
 import { type HttpAddress, type HttpEndpoint, openHttp } from "./http.ts";
 import { loadTopologies } from "./loading.ts";
-import { createLogger, type LogLevel } from "./logger.ts";
+import { createLogger, inWords, type LogLevel } from "./logger.ts";
 import { Progress } from "./progress.ts";
 import { describeError, type Report, type ReportedProblem, reportJson, reportTables } from "./report.ts";
 import { isCreatable, meetRequirements } from "./requirements.ts";
-import { Runs } from "./runs.ts";
+import { type Ending, Runs } from "./runs.ts";
 import { listenToProcess } from "./signals.ts";
 import { isConserved } from "./table.ts";
 import { Terminal } from "./terminal.ts";
 import { version } from "./version.ts";
 import { logWarnings } from "./warnings.ts";
+import { Worker } from "./worker.ts";
+import { Workers } from "./workers.ts";
 
 export interface RunCommandOptions {
   readonly embedded: boolean;
@@ -36,21 +38,34 @@ export interface RunCommandOptions {
   readonly drain: number;
   readonly json: boolean;
   readonly logLevel: LogLevel;
+  /** Processes that share the work; 1 is this one. */
+  readonly workers: number;
+  /** This process is one of several: its number, from 1 on. */
+  readonly worker: number | undefined;
 }
 
 /** After an error that nobody caught the process ends within this time, ms, whatever still hangs. */
 const crashTimeout = 8_000;
 
-/** `millrace run`: runs the topologies of some files until they end, are told to stop, or fail. */
-export function runCommand(files: readonly string[], options: RunCommandOptions): Promise<ExitCode> {
-  return new RunCommand(files, options).run();
+/**
+ * `millrace run`: runs the topologies of some files until they end, are told to stop, or fail.
+ *
+ * @param load makes the plans, for a command that runs something else than what the files declare.
+ */
+export function runCommand(
+  files: readonly string[],
+  options: RunCommandOptions,
+  load: typeof loadTopologies = loadTopologies,
+): Promise<ExitCode> {
+  return new RunCommand(files, options, load).run();
 }
 
 /** Phases: *loading* → *preparing* → *running* → *reporting*. A signal may come in any of them. */
 class RunCommand {
   readonly #files: readonly string[];
   readonly #options: RunCommandOptions;
-  readonly #terminal = process.stderr.isTTY ? new Terminal(process.stderr) : undefined;
+  readonly #loadPlans: typeof loadTopologies;
+  readonly #terminal: Terminal | undefined;
   readonly #logger: Logger;
   readonly #clock = systemClock;
   readonly #work = new PooledWork();
@@ -62,14 +77,20 @@ class RunCommand {
   #awaiting: string | undefined;
   #plans: readonly Plan[] = [];
   #phase: "loading" | "preparing" | "running" | "reporting" = "loading";
-  #runs: Runs | undefined;
+  #runs: Runs | Workers | undefined;
+  #worker: Worker | undefined;
   #progress: Progress | undefined;
   #crashed = false;
 
-  constructor(files: readonly string[], options: RunCommandOptions) {
+  constructor(files: readonly string[], options: RunCommandOptions, load: typeof loadTopologies) {
     this.#files = files;
     this.#options = options;
-    this.#logger = createLogger(options.logLevel, this.#terminal);
+    this.#loadPlans = load;
+    // A worker's lines are JSON for its parent, which knows whether a person reads them.
+    const person = options.worker === undefined && process.stderr.isTTY;
+    this.#terminal = person ? new Terminal(process.stderr) : undefined;
+    const fields = options.worker === undefined ? {} : { worker: options.worker };
+    this.#logger = createLogger(options.logLevel, this.#terminal, fields);
     this.#embedded = options.embedded ? new RunEmbeddedBrokers() : undefined;
   }
 
@@ -98,7 +119,7 @@ class RunCommand {
   }
 
   async #load(): Promise<boolean> {
-    const { plans, problems } = await loadTopologies(this.#files, this.#stopping.signal);
+    const { plans, problems } = await this.#loadPlans(this.#files, this.#stopping.signal);
     if (plans === undefined) {
       this.#say(`${formatProblems(problems, process.cwd())}\n`);
       this.#problems.push(...problems);
@@ -115,7 +136,11 @@ class RunCommand {
   async #openHttp(): Promise<HttpEndpoint | undefined> {
     if (this.#options.http === undefined) return undefined;
     const endpoint = await openHttp(this.#options.http, {
-      scrape: () => ({ version, statuses: this.#runs?.statuses() ?? [] }),
+      scrape: () => ({
+        version,
+        statuses: this.#runs?.statuses() ?? [],
+        ...(this.#runs instanceof Workers ? { processes: this.#runs.processes() } : {}),
+      }),
       unready: () => this.#unready(),
     });
     this.#logger.info({ url: endpoint.url }, "listening for HTTP");
@@ -132,6 +157,7 @@ class RunCommand {
         "--json: the topology writes to standard output itself; look at /status or the logs",
       );
     }
+    this.#refuseWhatWorkersCannotShare();
     if (folder !== undefined) {
       const [real] = realBrokers(this.#plans, contextFor);
       if (real !== undefined) {
@@ -168,6 +194,36 @@ class RunCommand {
     }
     for (const one of feeds) await this.#feed(one);
     return true;
+  }
+
+  /** Several processes can only share what a broker hands out to each in part. */
+  #refuseWhatWorkersCannotShare(): void {
+    if (this.#options.workers === 1) return;
+    const own = this.#plans
+      .flatMap(({ connections }) => connections)
+      .some(({ connection }) => connection.embedded(this.#contextFor(connection)) !== undefined);
+    if (own) {
+      throw new UsageError("--workers: each process would have embedded brokers of its own; use real ones");
+    }
+    for (const { nodes, deadLetters } of this.#plans) {
+      const sinks = nodes.flatMap((node) =>
+        node.kind === "sink" ? [node.sink, node.audit ?? []].flat() : [],
+      );
+      const sources = nodes.flatMap((node) => (node.kind === "source" ? [node.source] : []));
+      const alone = [
+        ...sources.filter(({ capabilities }) => capabilities.competing !== true),
+        ...[...sinks, deadLetters?.sink ?? []]
+          .flat()
+          .filter(({ capabilities }) => capabilities.exclusive === true),
+      ][0];
+      const [store] = nodes.flatMap((node) => (node.kind === "operator" ? (node.operator.store ?? []) : []));
+      const what = alone === undefined ? store?.name : `${alone.type} ${alone.name}`;
+      if (what !== undefined) {
+        throw new UsageError(
+          `--workers: ${what} is for one process alone; run this topology without --workers`,
+        );
+      }
+    }
   }
 
   #targetOf({ target }: FeedOption) {
@@ -208,6 +264,7 @@ class RunCommand {
 
   async #runAll(): Promise<ExitCode> {
     const { drain, untilIdle } = this.#options;
+    if (this.#options.workers > 1) return this.#runWorkers();
     const runs = new Runs(
       this.#plans.map((plan) =>
         start(plan, {
@@ -230,6 +287,14 @@ class RunCommand {
     if (this.#terminal !== undefined) {
       this.#progress = new Progress(this.#terminal, this.#clock, () => runs.statuses());
     }
+    if (this.#options.worker !== undefined) {
+      const { worker } = this.#options;
+      this.#worker = new Worker(
+        this.#clock,
+        () => runs.statuses(),
+        () => this.#stop(`the parent of worker ${worker}`),
+      );
+    }
     // A run waits for input even when nothing else keeps the process alive.
     const alive = setInterval(() => {}, 2 ** 30);
     if (untilIdle || this.#allEnd()) runs.untilIdle().then(() => runs.drain());
@@ -237,7 +302,45 @@ class RunCommand {
     const endings = await runs.finished;
     clearInterval(alive);
     this.#progress?.stop();
+    await this.#worker?.end(endings);
     this.#dump();
+    return this.#judge(endings);
+  }
+
+  /** Several processes instead of this one, which only watches them. */
+  async #runWorkers(): Promise<ExitCode> {
+    const { workers: count, untilIdle, drain, logLevel } = this.#options;
+    const workers = new Workers(this.#plans, {
+      count,
+      args: [
+        "run",
+        ...this.#files,
+        ...(untilIdle ? ["--until-idle"] : []),
+        ...["--drain", `${drain}ms`, "--log-level", logLevel],
+      ],
+      clock: this.#clock,
+      random: systemRandom,
+      logger: this.#logger,
+      onLine: (line) => this.#passOn(line),
+    });
+    this.#runs = workers;
+    this.#phase = "running";
+    this.#logger.info({ workers: count }, "workers started");
+    if (this.#terminal !== undefined) {
+      this.#progress = new Progress(this.#terminal, this.#clock, () => workers.statuses());
+    }
+    const endings = await workers.finished;
+    this.#progress?.stop();
+    return this.#judge(endings);
+  }
+
+  /** A worker's log line, for whoever reads this process's. */
+  #passOn(line: string): void {
+    if (this.#terminal === undefined) process.stderr.write(`${line}\n`);
+    else this.#terminal.print(line.startsWith("{") ? inWords(line) : line);
+  }
+
+  #judge(endings: readonly Ending[]): ExitCode {
     const broken = endings.filter(({ status }) => !isConserved(status.conservation));
     for (const { status } of broken) {
       this.#logger.error(
@@ -270,6 +373,7 @@ class RunCommand {
   #stopNow(signal: string): void {
     this.#logger.warn({ signal }, "stopped at once: what was in flight is not acknowledged");
     this.#progress?.stop();
+    if (this.#runs instanceof Workers) this.#runs.abort();
     this.#exit(ExitCode.failed);
   }
 
@@ -301,6 +405,7 @@ class RunCommand {
   /** The last thing written: nothing may follow it on standard output. */
   async #report(code: ExitCode): Promise<ExitCode> {
     this.#phase = "reporting";
+    if (this.#options.worker !== undefined) return code;
     const text = this.#reportText(code);
     const out = this.#writesToStdout() ? process.stderr : process.stdout;
     await new Promise<void>((resolve) => out.write(text, () => resolve()));

@@ -84,6 +84,8 @@ class HandSource {
 
 /** A sink that keeps what it is given and answers when told to. */
 class HandSink {
+  /** What keeps it from taking anything. */
+  reason: string | undefined;
   readonly written: string[] = [];
   readonly batches: Batch[] = [];
   readonly waiting: (() => void)[] = [];
@@ -101,7 +103,11 @@ class HandSink {
       close: async () => {
         this.closed = true;
       },
-      status: () => ({ ready: true, lastErrors: [] }),
+      status: () => ({
+        ready: this.reason === undefined,
+        ...(this.reason === undefined ? {} : { reason: this.reason }),
+        lastErrors: [],
+      }),
     };
     this.sink = {
       kind: "sink",
@@ -165,6 +171,7 @@ interface Setup {
   readonly sinks?: number;
   readonly deadLetters?: boolean;
   readonly audit?: boolean;
+  readonly stopAtFirst?: boolean;
   readonly drainTimeout?: number;
 }
 
@@ -174,6 +181,7 @@ function setup({
   sinks = 1,
   deadLetters = true,
   audit = false,
+  stopAtFirst = false,
   drainTimeout = 1_000,
 }: Setup = {}) {
   const context = testContext();
@@ -204,6 +212,7 @@ function setup({
       inputs: [{ node: last }, ...(other === undefined ? [] : [{ node: "other" }])],
       sink: sink.sink,
       audit: audit ? events.sink : undefined,
+      stopAtFirst,
     });
   }
   const plan: Plan = {
@@ -262,6 +271,77 @@ test("what gathers while a write is out goes together", async () => {
     to[0]!.batches.map((batch) => batch.length),
     [1, 2],
   );
+});
+
+const refused = (payload: string) => (given: string) =>
+  given === payload
+    ? { class: "business" as const, code: "record-refused", message: "it is refused" }
+    : undefined;
+
+test("stopAtFirst: behind a message that is refused nothing is written before its dead letter is", async () => {
+  const { context, from, to, dead, begin, run } = setup({ stopAtFirst: true });
+  to[0]!.refuse = refused("b");
+  dead.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c", "d");
+  await run(50);
+  assert.deepEqual(to[0]!.written, ["a"]);
+  assert.deepEqual(
+    to[0]!.batches.map((batch) => batch.payload(0)?.toString()),
+    ["a", "b"],
+  );
+  const [source] = running.status().sources;
+  assert.deepEqual([source!.waiting, from.lane.checkpoint], [2, 1]);
+  dead.release();
+  await run(50);
+  assert.deepEqual(to[0]!.written, ["a", "c", "d"]);
+  assert.deepEqual(dead.written, ["b"]);
+  assert.equal(running.status().sources[0]!.waiting, 0);
+  assert.deepEqual(await drive(context.clock, running.drain()), { how: "done" });
+  assert.equal(from.committed, 4);
+});
+
+test("stopAtFirst without dead letters: the run ends at the first failure, with what came before it delivered", async () => {
+  const { context, from, to, begin } = setup({ stopAtFirst: true, deadLetters: false });
+  to[0]!.refuse = refused("c");
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c", "d");
+  const result = await drive(context.clock, running.finished);
+  assert.equal(result.how, "failed");
+  assert.deepEqual(to[0]!.written, ["a", "b"]);
+  assert.equal(to[0]!.batches.length, 3, "d was not tried");
+  assert.equal(from.lane.checkpoint, 2);
+});
+
+test("stopAtFirst: a message that a step rejects holds up those behind it as well", async () => {
+  const { from, to, dead, begin, run } = setup({ stopAtFirst: true, middle: [rejectB] });
+  dead.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c");
+  await run(50);
+  assert.deepEqual(to[0]!.written, ["a"]);
+  dead.release();
+  await run(50);
+  assert.deepEqual(to[0]!.written, ["a", "c"]);
+});
+
+test("stopAtFirst: what was at the gate of a lane that ended is not written, and no longer waits", async () => {
+  const { from, to, begin, run } = setup({ stopAtFirst: true });
+  to[0]!.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c");
+  await run(10);
+  assert.equal(running.status().sources[0]!.waiting, 2);
+  from.context.intake.end(from.lane);
+  assert.equal(running.status().sources[0]!.waiting, 0);
+  to[0]!.release();
+  await run(10);
+  assert.deepEqual(to[0]!.written, ["a"]);
+  assert.equal(running.status().conservation.returned, 3);
 });
 
 test("a fan-out is delivered when both sinks have it", async () => {
@@ -375,8 +455,35 @@ test("with an audit, messages settle only once the event about their batch is ac
   assert.equal(event.topic, "out-0");
   assert.equal(event.succeeded, 2);
   assert.equal(event.failed, 1);
+  assert.deepEqual(event.errors, [
+    { target: "in", partition: 0, position: 1, code: "record-refused", message: "no" },
+  ]);
+  assert.deepEqual(event.stored, [], "this sink gives no offsets");
   assert.equal(running.status().conservation.delivered, 2);
   assert.deepEqual(dead.written, ["b"]);
+});
+
+test("a source is told what is amiss with the sinks it leads to, their audit and the dead letters", async () => {
+  const other = new HandSource();
+  const { from, to, dead, events, begin } = setup({
+    sinks: 2,
+    other,
+    audit: true,
+    middle: [operator(() => {})],
+  });
+  const running = begin();
+  await running.started;
+  const told = () => [from.context.downstream(), other.context.downstream()];
+  assert.deepEqual(told(), [undefined, undefined]);
+  for (const [sink, name] of [
+    [to[1]!, "out-1"],
+    [events, "events"],
+    [dead, "dead"],
+  ] as const) {
+    sink.reason = "away";
+    assert.deepEqual(told(), [`${name}: away`, `${name}: away`]);
+    sink.reason = undefined;
+  }
 });
 
 test("a drain waits for what is in flight, and one that cannot finish says what is left", async () => {

@@ -1,6 +1,7 @@
 import { pause } from "../component/backoff.ts";
 import type { Clock, Context, Logger, Random, Work } from "../component/context.ts";
 import type { EmbeddedBrokers } from "../component/embedded.ts";
+import type { OpenedOperator } from "../component/operator.ts";
 import type { Sink, SinkSession } from "../component/sink.ts";
 import type { SourceSession } from "../component/source.ts";
 import { MillraceError, messageOf } from "../errors.ts";
@@ -39,7 +40,7 @@ export interface Run {
   readonly finished: Promise<RunResult>;
 }
 
-/** Starts a plan. Sinks are opened first, then sources; a broker that is away is waited for. */
+/** Starts a plan. Stores are opened first, then sinks, then sources; a broker that is away is waited for. */
 export function start(plan: Plan, options: RunOptions): Run {
   return new PlanRun(plan, options);
 }
@@ -69,6 +70,8 @@ class PlanRun implements Run {
   readonly #intakes = new Map<string, LaneIntake>();
   readonly #sources = new Map<string, SourceSession>();
   readonly #sinkSessions = new Map<Sink, SinkSession>();
+  /** Those with a store. */
+  readonly #operators = new Map<string, OpenedOperator>();
   readonly #counters = new Map<string, number>();
   readonly #errors: { message: string; at: number; node: string }[] = [];
   #pipeline: Pipeline | undefined;
@@ -95,6 +98,12 @@ class PlanRun implements Run {
 
   async #start(): Promise<void> {
     const { deadLetters, nodes } = this.#plan;
+    // Before any socket: what is wrong with a store is no broker's business.
+    for (const node of nodes) {
+      if (node.kind !== "operator" || node.operator.open === undefined) continue;
+      const opening = node.operator.open(this.#contextFor(node.name));
+      this.#operators.set(node.name, await this.#unlessOver(opening));
+    }
     const sinks = new Set<Sink>();
     for (const node of nodes) {
       if (node.kind !== "sink") continue;
@@ -126,6 +135,7 @@ class PlanRun implements Run {
           name: node.sink.targets[0] ?? node.name,
           session: this.#sinkSessions.get(node.sink)!,
           audit: node.audit === undefined ? undefined : this.#sinkSessions.get(node.audit)!,
+          stopAtFirst: node.stopAtFirst === true,
         });
       }
     }
@@ -136,13 +146,18 @@ class PlanRun implements Run {
       this.#intakes,
       targets,
       new DeadLetters(this.#contextFor("dead letters"), letters, fail),
-      { fail, contextFor: (node) => this.#contextFor(node) },
+      {
+        fail,
+        contextFor: (node) => this.#contextFor(node),
+        opened: (node) => this.#operators.get(node),
+      },
     );
     await Promise.all(
       nodes.map(async (node) => {
         if (node.kind !== "source") return;
         const intake = this.#intakes.get(node.name)!;
-        const opening = node.source.open({ ...this.#contextFor(node.name), intake });
+        const downstream = () => this.#troubleBelow(node.name);
+        const opening = node.source.open({ ...this.#contextFor(node.name), intake, downstream });
         this.#sources.set(node.name, await this.#unlessOver(opening));
       }),
     );
@@ -150,7 +165,7 @@ class PlanRun implements Run {
   }
 
   /** A session that is open only when the run is over is closed here: nobody else would. */
-  async #unlessOver<S extends SourceSession | SinkSession>(opening: Promise<S>): Promise<S> {
+  async #unlessOver<S extends SourceSession | SinkSession | OpenedOperator>(opening: Promise<S>): Promise<S> {
     const session = await opening;
     if (this.#mode === "starting") return session;
     await session.close(this.#options.clock.now() + closeTimeout);
@@ -332,6 +347,10 @@ class PlanRun implements Run {
         Promise.allSettled([...this.#sinkSessions.values()].map((session) => session.close(deadline))),
       ),
     );
+    await this.#before(
+      clock.now() + closeTimeout,
+      Promise.allSettled([...this.#operators.values()].map((operator) => operator.close(deadline))),
+    );
     for (const intake of this.#intakes.values()) {
       for (const lane of intake.lanes) intake.end(lane);
       intake.complete();
@@ -477,6 +496,24 @@ class PlanRun implements Run {
       ready: status?.ready ?? false,
       reason: status === undefined ? "connecting" : status.reason,
     };
+  }
+
+  /** The first of the sinks that a node's messages come to, or the dead letters, that is not ready, and why. */
+  #troubleBelow(name: string): string | undefined {
+    const below = new Set([name]);
+    const parts: Pick<SinkReport, "name" | "ready" | "reason">[] = [];
+    // Nodes stand after those that feed them.
+    for (const node of this.#plan.nodes) {
+      if (!node.inputs.some((input) => below.has(input.node))) continue;
+      below.add(node.name);
+      if (node.kind !== "sink") continue;
+      parts.push(this.#readiness(node.sink, node.name));
+      if (node.audit !== undefined) parts.push(this.#readiness(node.audit, node.audit.name));
+    }
+    const letters = this.#plan.deadLetters?.sink;
+    if (letters !== undefined) parts.push(this.#readiness(letters, letters.name));
+    const unready = parts.find(({ ready }) => !ready);
+    return unready === undefined ? undefined : `${unready.name}: ${unready.reason ?? "not ready"}`;
   }
 
   #sinkReport(node: PlanNode & { kind: "sink" }): SinkReport {

@@ -5,11 +5,13 @@ import { Batch, type Destination } from "../message/batch.ts";
 import { Chunk } from "../message/chunk.ts";
 import { Lane, type LaneOptions } from "../message/lane.ts";
 import { Outcome, type OutcomeName, outcomeNames } from "../message/outcome.ts";
-import { type PlainRecord, PlainRecords } from "../message/records.ts";
+import { type Headers, type PlainRecord, PlainRecords } from "../message/records.ts";
 import { type TestContext, testContext } from "./context.ts";
 
 export interface BedOptions {
   readonly seed?: number;
+  /** Default: a fresh one with chance from `seed`. */
+  readonly context?: TestContext;
   readonly destinationOf?: (chunk: Chunk, index: number) => Destination;
   readonly lane?: Partial<LaneOptions>;
 }
@@ -46,7 +48,7 @@ export class OperatorBed {
     options: BedOptions = {},
   ) {
     this.#options = options;
-    const base = testContext(options.seed);
+    const base = options.context ?? testContext(options.seed);
     this.context = {
       ...base,
       reject: (chunk, index, failure) => {
@@ -180,6 +182,7 @@ export class OperatorBed {
     key: string | null;
     value: unknown;
     payload: string | null;
+    headers: Headers;
   }[] {
     const messages: ReturnType<OperatorBed["emitted"]> = [];
     const push = (chunk: Chunk, index: number) => {
@@ -189,6 +192,7 @@ export class OperatorBed {
         key: chunk.key(index)?.toString() ?? null,
         value: chunk.value(index),
         payload: chunk.payload(index)?.toString() ?? null,
+        headers: chunk.headers(index),
       });
     };
     for (const item of this.output) {

@@ -30,10 +30,12 @@ export class SourceBed {
   readonly payloads: (string | null)[] = [];
   readonly controls: Control[] = [];
   failure: unknown;
+  /** What the source is told of the sinks below it. */
+  trouble: string | undefined;
 
   constructor(context: Context, credit: CreditOptions) {
     this.intake = new LaneIntake("source", credit, context.clock, () => {});
-    this.context = { ...context, intake: this.intake };
+    this.context = { ...context, intake: this.intake, downstream: () => this.trouble };
     this.intake.stream.subscribe({
       next: (item) => {
         if (!(item instanceof Chunk)) {

@@ -56,11 +56,15 @@ function keep(
   };
 }
 
+type Driver = "wire" | "kafkajs";
+const drivers: readonly Driver[] = ["wire", "kafkajs"];
+
 /** Copies one topic to another with the runner; returns what is missing there, and how many came twice. */
 async function throughSink(
   t: TestContext,
   kafka: KafkaCluster,
   bootstrap: string,
+  driver: Driver,
   count: number,
   faults: (output: string) => { stop(): Promise<number> },
 ) {
@@ -72,7 +76,7 @@ async function throughSink(
   writeFileSync(
     file,
     `import { decode, env, kafka, topology } from "millrace";
-const cluster = kafka({ brokers: env("KAFKA_BROKERS") });
+const cluster = kafka({ brokers: env("KAFKA_BROKERS"), driver: "${driver}" });
 export default topology("${name}", (t) => {
   t.from(cluster.source({ topics: ["${name}.in"], group: "${name}", credit: 1000, maxWait: "50ms" }))
     .pipe(decode("json"))
@@ -134,24 +138,25 @@ test("acknowledged messages that kafkajs loses are not lost by our sink", {
     );
   });
 
-  await t.test("lost replies, our sink: nothing is lost", async (t) => {
-    const { times, missing, twice } = await throughSink(t, kafka, proxied, 20_000, () =>
-      keep(
-        100,
-        () =>
-          Promise.race([
-            faults.inject({ direction: "reply", kind: "Produce", nth: 3, action: "cut" }),
-            // There may be nothing left to write.
-            pace(2_000, undefined, { ref: false }),
-          ]),
-        20,
-      ),
-    );
-    faults.disarm();
-    t.diagnostic(`ours: ${times} replies lost, ${missing.length} messages lost, ${twice} twice`);
-    assert.ok(times > 3, `${times} replies were cut`);
-    assert.deepEqual(missing.slice(0, 5), []);
-  });
+  for (const driver of drivers)
+    await t.test(`lost replies, our sink by ${driver}: nothing is lost`, async (t) => {
+      const { times, missing, twice } = await throughSink(t, kafka, proxied, driver, 10_000, () =>
+        keep(
+          100,
+          () =>
+            Promise.race([
+              faults.inject({ direction: "reply", kind: "Produce", nth: 3, action: "cut" }),
+              // There may be nothing left to write.
+              pace(2_000, undefined, { ref: false }),
+            ]),
+          20,
+        ),
+      );
+      faults.disarm();
+      t.diagnostic(`ours: ${times} replies lost, ${missing.length} messages lost, ${twice} twice`);
+      assert.ok(times > 3, `${times} replies were cut`);
+      assert.deepEqual(missing.slice(0, 5), []);
+    });
 
   await t.test("leaders moved, kafkajs alone: not idempotent, one send at a time", async (t) => {
     const topic = await kafka.createTopic(freshName("moved"), { partitions, replication });
@@ -186,12 +191,18 @@ test("acknowledged messages that kafkajs loses are not lost by our sink", {
     t.diagnostic(`kafkajs: ${uncovered} answers did not name every partition that was sent`);
   });
 
-  await t.test("leaders moved, our sink: nothing is lost", async (t) => {
-    const { times, missing, twice } = await throughSink(t, kafka, kafka.bootstrap, 60_000, (output) =>
-      keep(250, () => moveLeaders(admin, output, random)),
-    );
-    t.diagnostic(`ours: ${times} moves, ${missing.length} messages lost, ${twice} twice`);
-    assert.ok(times > 3, `the leaders moved ${times} times`);
-    assert.deepEqual(missing.slice(0, 5), []);
-  });
+  for (const driver of drivers)
+    await t.test(`leaders moved, our sink by ${driver}: nothing is lost`, async (t) => {
+      const { times, missing, twice } = await throughSink(
+        t,
+        kafka,
+        kafka.bootstrap,
+        driver,
+        30_000,
+        (output) => keep(250, () => moveLeaders(admin, output, random)),
+      );
+      t.diagnostic(`ours: ${times} moves, ${missing.length} messages lost, ${twice} twice`);
+      assert.ok(times > 3, `the leaders moved ${times} times`);
+      assert.deepEqual(missing.slice(0, 5), []);
+    });
 });

@@ -501,7 +501,7 @@ test("two runners of one group share the partitions; one is killed, and nothing 
   }
 });
 
-test("SASL: the right password works, the wrong one ends the run with 78, and neither is told", {
+test("seed 001.5: SASL: the right password works, the wrong one ends the run with 78, and neither is told", {
   ...needs("own kafka"),
   timeout: 120_000,
 }, async (t) => {

@@ -6,6 +6,7 @@ import { lanes } from "./lanes.ts";
 import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
+import { stores } from "./stores.ts";
 import { windows } from "./windows.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
@@ -28,6 +29,7 @@ export const mutants: readonly Mutant[] = [
   ...lanes,
   ...runtime,
   ...dedup,
+  ...stores,
   ...windows,
   ...failures,
   ...files,

@@ -301,4 +301,15 @@ export const rabbitmq: readonly Mutant[] = [
       test: "a message that AMQP cannot carry adds nothing",
     },
   },
+  {
+    name: "rabbitmq: what was given back for its age is read again while the sink is away",
+    breaks: "A1",
+    file: "src/connectors/rabbitmq/source.ts",
+    text: "    if (this.#probing) await this.#downstreamAnswers();\n",
+    becomes: "",
+    killer: {
+      file: "src/connectors/rabbitmq/source.test.ts",
+      test: "what was given back for its age is not delivered again before the sinks answer, however long that takes",
+    },
+  },
 ];

@@ -88,6 +88,7 @@ class KafkaCluster implements KafkaConnection {
         holdsRebalance: this.#driverFor(undefined).holdsRebalance,
         replays: true,
         order: "lane",
+        competing: true,
       },
       problems,
       targets,
@@ -129,6 +130,10 @@ class KafkaCluster implements KafkaConnection {
       location: callerLocation(),
       open: (context) => openKafkaSink(context, this.#client(context), this.address, options),
     };
+  }
+
+  tap(topic: string, group: string): Source {
+    return this.source({ topics: [topic], group });
   }
 
   embedded(context: Context): EmbeddedKafka | undefined {

@@ -167,7 +167,7 @@ test("a partition has one batch outstanding, retries included, so order holds", 
   assert.equal(client.requests[0]![0], client.requests[3]![0], "a resend is the same bytes");
 });
 
-test("a partition that the answer does not name is not settled, and is sent again alone", async () => {
+test("seed 001.5, 003.1: a partition that the answer does not name is not settled, and is sent again alone", async () => {
   const client = new ScriptedClient();
   client.answer = (batches, attempt) =>
     attempt === 1 ? [client.store(batches[0]!)] : batches.map((batch) => client.store(batch));

@@ -214,6 +214,7 @@ class KafkaSinkSession implements SinkSession {
   /** One attempt for the first piece of each queue; decides for each queue what happens next. */
   async #attempt(queues: readonly PartitionQueue[]): Promise<void> {
     const failed = new Map<PartitionQueue, DriverError>();
+    const offsets = new Map<PartitionQueue, number | undefined>();
     const sent: { queue: PartitionQueue; encoded: EncodedBatch }[] = [];
     try {
       if (this.#limit < absurdLimit) await this.#readLimit();
@@ -246,6 +247,7 @@ class KafkaSinkSession implements SinkSession {
           if (result === undefined)
             failed.set(queue, new DriverError("retry", `the answer does not cover ${queue.name}`));
           else if (result.error !== undefined) failed.set(queue, result.error);
+          else offsets.set(queue, result.offset);
         }
       }
     } catch (error) {
@@ -255,13 +257,14 @@ class KafkaSinkSession implements SinkSession {
     }
     for (const queue of queues) {
       const error = failed.get(queue);
-      if (error === undefined) this.#succeeded(queue);
+      if (error === undefined) this.#succeeded(queue, offsets.get(queue));
       else await this.#failedOn(queue, error, queues.length > 1);
     }
   }
 
-  #succeeded(queue: PartitionQueue): void {
+  #succeeded(queue: PartitionQueue, offset: number | undefined): void {
     const piece = queue.pieces.shift()!;
+    if (offset !== undefined) piece.batch.storedAt(offset, piece.to - piece.from);
     queue.failures = 0;
     queue.sending = false;
     this.#written++;

@@ -103,6 +103,7 @@ class RabbitmqBroker implements RabbitmqConnection {
         holdsRebalance: false,
         replays: true,
         order: sound && keepsOrder(options, this.#options) ? "lane" : "none",
+        competing: options.exclusive !== true,
       },
       problems,
       ...(sound && oldestUnacknowledged(options) > 0 ? { ackWithin: oldestUnacknowledged(options) } : {}),

@@ -415,6 +415,49 @@ test("before the broker's consumer_timeout everything is given back once, and on
   neverClosedForATag(context);
 });
 
+test("what was given back for its age is not delivered again before the sinks answer, however long that takes", async () => {
+  const { context, clock, bed, session, broker } = await open({
+    count: 6,
+    prefetch: 4,
+    consumerTimeout: "30m",
+  });
+  bed.trouble = "orders.accepted: no broker answers";
+  await clock.run(20 * 60_000 + 5_000);
+  assert.equal(context.counted.get("consumer_recycles_total"), 1);
+  bed.forgetEnded();
+  assert.deepEqual(bed.open, []);
+  assert.equal(session.status().ready, false);
+  assert.match(
+    session.status().reason!,
+    /nothing is read before the sink answers \(orders\.accepted: no broker/,
+  );
+  await clock.run(24 * 3_600_000);
+  assert.equal(context.counted.get("consumer_recycles_total"), 1, "one delivery, not one every 20 minutes");
+  assert.deepEqual(bed.open, []);
+  bed.trouble = undefined;
+  await clock.run(2_000);
+  assert.deepEqual(
+    bed.open.map(({ payload }) => payload),
+    ["0"],
+    "one is tried",
+  );
+  for (let round = 0; round < 10 && left(broker) > 0; round++) {
+    bed.settle();
+    await clock.run(200);
+  }
+  assert.equal(left(broker), 0);
+  assert.equal(session.status().ready, true);
+});
+
+test("a source that waits for its sinks to answer can be stopped", async () => {
+  const { clock, bed, session } = await open({ count: 1, prefetch: 4, consumerTimeout: "30m" });
+  bed.trouble = "orders.accepted: no broker answers";
+  await clock.run(21 * 60_000);
+  const closed = session.close(clock.now() + 5_000);
+  await clock.run(10);
+  await closed;
+});
+
 test("a busy queue is never given back for its age", async () => {
   const { context, clock, broker, bed, fed } = await open({ count: 4, prefetch: 4, consumerTimeout: "1m" });
   for (let i = 0; i < 100; i++) {

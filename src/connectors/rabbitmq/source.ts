@@ -1,4 +1,4 @@
-import { Backoff } from "../../component/backoff.ts";
+import { Backoff, pause } from "../../component/backoff.ts";
 import type { Time, Timer } from "../../component/context.ts";
 import type { SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
@@ -20,6 +20,8 @@ import { settledBefore } from "./settled-before.ts";
 const individualAfter = 100;
 /** … or when they are more than this part of the prefetch. */
 const individualPart = 1 / 4;
+/** How often it is looked whether the sinks answer again, ms. */
+const downstreamTick = 1_000;
 /** A consumer that lived so long was a good one, and the next wait begins small again, ms. */
 const goodAfter = 1_000;
 
@@ -172,6 +174,8 @@ class RabbitmqSourceSession implements SourceSession {
 
   /** One channel, from its opening to its end. Throws what no further attempt mends. */
   async #consumeOnce(): Promise<void> {
+    if (this.#probing) await this.#downstreamAnswers();
+    if (this.#stopped) return;
     // A failure of the connection itself is final: the link has tried often enough.
     const connection = await this.#setting.link.connected();
     try {
@@ -200,6 +204,25 @@ class RabbitmqSourceSession implements SourceSession {
       if (this.#stopped) return;
       this.#note(error);
       await this.#pause();
+    }
+  }
+
+  /**
+   * Every delivery counts against a quorum queue's delivery limit, beyond which it drops the message or dead-letters
+   * it. So what was given back for its age is not taken again while a sink is known to be away.
+   */
+  async #downstreamAnswers(): Promise<void> {
+    const { clock, signal } = this.#context;
+    for (
+      let trouble = this.#context.downstream();
+      trouble !== undefined;
+      trouble = this.#context.downstream()
+    ) {
+      this.#trouble = `${this.#caution}; nothing is read before the sink answers (${trouble})`;
+      const stopped = AbortSignal.any([signal, this.#stop.signal]);
+      await pause({ clock, signal: stopped }, downstreamTick).catch(() => {});
+      if (signal.aborted) throw signal.reason;
+      if (this.#stopped) return;
     }
   }
 
