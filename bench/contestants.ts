@@ -27,11 +27,12 @@ function profiling(): string[] {
   return folder ? ["--cpu-prof", `--cpu-prof-dir=${folder}`] : [];
 }
 
-/** The runner as users start it, on a topology file of `topologies/`. */
+/** The runner as users start it, on a topology file of `topologies/`, with these flags. */
 export function ours(
   topology: string,
   env: Readonly<Record<string, string>> = {},
   name = "ours",
+  flags: readonly string[] = [],
 ): Contestant {
   return {
     name,
@@ -44,6 +45,7 @@ export function ours(
         join(root, "bench/topologies", topology),
         "--log-level",
         "warn",
+        ...flags,
       ],
       env,
     }),

@@ -186,6 +186,21 @@ export const jobs: readonly Job[] = [
     open: between(["kafka"], kafkaToKafka(4)),
   },
   {
+    name: "orders-workers",
+    messages: 1_000_000,
+    contestants: [
+      ours("orders.ts", {}, "ours, 2 workers", ["--workers", "2"]),
+      ours("orders.ts"),
+      kafkaStreams(),
+      franzGo("orders"),
+    ],
+    goals: [
+      { figure: "steady", against: "kafka-streams", atLeast: 1.4 },
+      { figure: "steady", against: "franz-go", atLeast: 1 },
+    ],
+    open: between(["kafka"], kafkaToKafka(4)),
+  },
+  {
     name: "orders-prompt",
     messages: 1_000_000,
     contestants: [ours("orders.ts", { BENCH_WITHIN: "0ms" }), ours("orders.ts", {}, "ours, with a window")],

@@ -128,8 +128,9 @@ export function tableOf(result: Result, goals: readonly Goal[]): string {
 }
 
 function verdicts(result: Result, goals: readonly Goal[]): string[] {
+  const [ours] = Object.values(result.contestants);
   const lines = goals.flatMap(({ figure, against, atLeast, atMost }) => {
-    const found = (against === undefined ? result.contestants.ours : result.ratios[against])?.[figure];
+    const found = (against === undefined ? ours : result.ratios[against])?.[figure];
     if (found === undefined) return [];
     const met = found.median >= (atLeast ?? 0) && found.median <= (atMost ?? Number.POSITIVE_INFINITY);
     const goal = atLeast === undefined ? `at most ${atMost}` : `at least ${atLeast}`;
