@@ -1,4 +1,5 @@
 import type { Conservation } from "./credit.ts";
+import type { Stall } from "./watchdog.ts";
 
 /** How one source is doing. */
 export interface SourceReport {
@@ -6,6 +7,8 @@ export interface SourceReport {
   readonly type: string;
   readonly ready: boolean;
   readonly reason: string | undefined;
+  /** Present while it stands still though there is something to read or to settle. */
+  readonly stall?: Stall | undefined;
   readonly conservation: Conservation;
   readonly lanes: readonly {
     readonly name: string;

@@ -6,6 +6,7 @@ import { lanes } from "./lanes.ts";
 import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
+import { watchdog } from "./watchdog.ts";
 import { windows } from "./windows.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
@@ -27,6 +28,7 @@ export const mutants: readonly Mutant[] = [
   ...rabbitmq,
   ...lanes,
   ...runtime,
+  ...watchdog,
   ...dedup,
   ...windows,
   ...failures,

@@ -52,5 +52,5 @@ export const promises = {
   // Reconnects.
   J1: "attempts are spread in time",
   J2: "after a reconnect all is as it was, and what was unconfirmed goes first, in order",
-  J3: "a connection that is of no use is given up",
+  J3: "a connection that is of no use is given up, and nothing else is",
 } as const;

@@ -7,6 +7,7 @@ import {
 } from "../../component/options.ts";
 import type { Secret } from "../../component/secret.ts";
 import type { CreditOptions } from "../../component/source.ts";
+import { watchSchema } from "../../component/watch-options.ts";
 
 /** How to reach a cluster. */
 export interface KafkaOptions {
@@ -80,6 +81,17 @@ export interface KafkaSourceOptions {
    * from the `earliest` message, loudly and counted, or `fail` the run. Default "earliest".
    */
   readonly onOffsetOutOfRange?: "earliest" | "fail";
+  /**
+   * How long a partition may have lag while nothing of it is fetched or settled. Default "2m", which is longer than
+   * clients take to notice a dead connection by themselves; it should exceed `requestTimeout`.
+   */
+  readonly stallTimeout?: Duration;
+  /**
+   * What is done then, beside saying so in `/readyz`, `/status`, metrics and log: `restart` leaves the group and joins
+   * it again on new connections, at most once in `stallTimeout`, later less often; `report` does nothing more. It is
+   * for a source that stands still by itself: where a sink keeps it waiting, nothing is restarted. Default "restart".
+   */
+  readonly onStall?: "restart" | "report";
 }
 
 export interface KafkaSinkOptions {
@@ -167,6 +179,7 @@ export const kafkaSourceSchema: OptionsSchema = {
     maxBytesPerPartition: size,
     maxWait: duration,
     onOffsetOutOfRange: { enum: ["earliest", "fail"] },
+    ...watchSchema,
   },
 };
 

@@ -1,7 +1,7 @@
 import { Backoff } from "../../component/backoff.ts";
 import type { Time, Timer } from "../../component/context.ts";
 import { byteCount, milliseconds } from "../../component/options.ts";
-import type { SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
+import type { LaneLag, SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
 import type { Records } from "../../message/records.ts";
@@ -169,6 +169,25 @@ class KafkaSourceSession implements SourceSession {
       }
     }
     return true;
+  }
+
+  async lag(): Promise<readonly LaneLag[]> {
+    const lags: LaneLag[] = [];
+    for (const topic of this.#options.topics) {
+      const owned = [...this.#owned.values()].filter((one) => one.topic === topic);
+      if (owned.length === 0) continue;
+      const offsets = await this.#client.offsets(topic);
+      let committed: ReadonlyMap<number, number> | undefined;
+      for (const { lane, partition, next, paused, leaving } of owned) {
+        const log = offsets.find((one) => one.partition === partition);
+        if (log === undefined) continue;
+        // Nothing has come of it yet: it is read from where the group left off.
+        if (next === 0) committed ??= await this.#client.committed(this.#options.group, topic);
+        const from = next > 0 ? next : Math.max(committed?.get(partition) ?? 0, log.earliest);
+        lags.push({ lane, lag: Math.max(0, log.latest - from), asking: !paused && !leaving });
+      }
+    }
+    return lags;
   }
 
   #assign(partitions: readonly TopicPartition[], fresh: readonly TopicPartition[]): void {

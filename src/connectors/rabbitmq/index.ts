@@ -4,6 +4,7 @@ import { callerLocation, type Location } from "../../component/location.ts";
 import { type OptionProblem, optionProblems } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
+import { watchOptions, watchProblems } from "../../component/watch-options.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import { type Administration, administer, createMissing, unmetRequirements } from "./declare.ts";
 import type { AmqpDriver } from "./driver.ts";
@@ -91,6 +92,7 @@ class RabbitmqBroker implements RabbitmqConnection {
 
   source(options: RabbitmqSourceOptions = {} as RabbitmqSourceOptions): Source {
     const problems = optionProblems("rabbitmq source", rabbitmqSourceSchema, options);
+    if (problems.length === 0) problems.push(...watchProblems("rabbitmq source", options));
     const sound = problems.length === 0 && this.problems.length === 0;
     if (sound) problems.push(...sourceProblems(options, this.#options));
     return {
@@ -112,6 +114,7 @@ class RabbitmqBroker implements RabbitmqConnection {
       targetKind: "queue",
       lanes: 1,
       credit: rabbitmqCredit(options),
+      watch: watchOptions(options),
       open: (context) => openRabbitmqSource(context, this.#setting(context, "consume"), options),
     };
   }
