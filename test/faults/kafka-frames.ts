@@ -14,6 +14,7 @@ const names = new Map([
   [14, "SyncGroup"],
   [18, "ApiVersions"],
   [22, "InitProducerId"],
+  [68, "ConsumerGroupHeartbeat"],
 ]);
 
 /**

@@ -13,14 +13,15 @@ import { type Count, Counters, idOf, readCount } from "./counters.ts";
 import { Faults, TcpProxy } from "./proxy.ts";
 
 const MiB = 2 ** 20;
-const prefetch = 500;
+/** Few in flight: what a fault may repeat is then a small part of what there is. */
+const prefetch = 150;
 
 const topologyText = `import { batch, decode, env, rabbitmq, topology } from "millrace";
 const broker = rabbitmq({ url: env("AMQP_URL"), heartbeat: "4s", connectTimeout: "4s", queues: {
   in: { type: "classic" }, out: { type: "classic" }, dead: { type: "classic" } } });
 export default topology("counters", (t) => {
   t.from(broker.source({ queue: "in", prefetch: ${prefetch} }))
-    .pipe(decode("json"), batch({ count: 50, within: "20ms" }))
+    .pipe(decode("json"), batch({ count: 30, within: "10ms" }))
     .to(broker.sink({ queue: "out", maxBackoff: "500ms" }));
   t.deadLetters(broker.sink({ queue: "dead" }));
 });
@@ -96,6 +97,7 @@ export class RabbitmqBed implements Bed {
       "disk alarm": () => this.#alarm(["set_disk_free_limit", "1000000GB"], ["set_disk_free_limit", "50MB"]),
       "broker frozen": () => this.#freeze(),
       "output deleted": (runner) => this.#deleteOutput(runner),
+      "input deleted": () => this.#deleteInput(),
     };
   }
 
@@ -251,6 +253,22 @@ export class RabbitmqBed implements Bed {
     // The sink hears of it when it publishes.
     await this.feed(100, ordered);
     await until("the sink has made its queue again", () => this.#on((channel) => channel.checkQueue("out")));
+    await this.#settleNames();
+  }
+
+  /** Deleted at a moment when nothing is in it or unacknowledged. The source makes it again, and reads on. */
+  async #deleteInput(): Promise<void> {
+    await until("the input is done", () => this.drained());
+    await this.#on((channel) => channel.deleteQueue("in"));
+    await until("the source has made its queue again", async () => {
+      const { stdout } = await this.#broker.ctl("list_queues", "-q", "--no-table-headers", "name");
+      return stdout.split("\n").includes("in");
+    });
+    await this.#settleNames();
+  }
+
+  /** A queue that was just made again is on the broker's disk afterwards. */
+  async #settleNames(): Promise<void> {
     // Killed within a second after, RabbitMQ 3.10 may come back without the queue, durable though it is, and
     // without what it had confirmed: nothing that a client could prevent.
     await this.#broker.ctl("eval", "mnesia:sync_log(), mnesia:dump_log().");

@@ -1,5 +1,5 @@
 /**
- * npm run test:faults -- --profile ci|release [--seed N] [--broker kafka|rabbitmq] [--rounds N] [--fresh]
+ * npm run test:faults -- --profile ci|release [--seed N] [--broker kafka|kafkajs|rabbitmq] [--rounds N] [--fresh]
  *
  * A topology as a process between real brokers, and what may befall them, as a seed has it. Ends in a table, and
  * with exit code 1 when anything but duplicates within their bound was found. `release` goes on where it was left:
@@ -22,7 +22,8 @@ import { type Profile, profiles, schedule } from "./schedule.ts";
 const folder = fileURLToPath(new URL("../../.faults/", import.meta.url));
 
 const beds: Readonly<Record<string, (seed: number) => Promise<Bed>>> = {
-  kafka: (seed) => KafkaBed.start(seededRandom(seed)),
+  kafka: (seed) => KafkaBed.start(seededRandom(seed), "wire"),
+  kafkajs: (seed) => KafkaBed.start(seededRandom(seed), "kafkajs"),
   rabbitmq: (seed) => RabbitmqBed.start(seededRandom(seed)),
 };
 
@@ -44,7 +45,7 @@ async function main(): Promise<number> {
     },
   });
   const profile = profiles[values.profile as Profile["name"]];
-  const brokers = values.broker === undefined ? Object.keys(beds) : [values.broker];
+  const brokers = values.broker === undefined ? (profile?.beds ?? []) : [values.broker];
   const seed = values.seed === undefined ? undefined : Number(values.seed);
   if (
     profile === undefined ||
@@ -52,7 +53,7 @@ async function main(): Promise<number> {
     (seed !== undefined && !Number.isSafeInteger(seed))
   ) {
     return complain(
-      "usage: npm run test:faults -- --profile ci|release [--seed N] [--broker kafka|rabbitmq] [--rounds N] [--fresh]",
+      "usage: npm run test:faults -- --profile ci|release [--seed N] [--broker kafka|kafkajs|rabbitmq] [--rounds N] [--fresh]",
     );
   }
   const missing = [

@@ -11,6 +11,8 @@ export type Step =
 /** How many of each fault a round has. */
 export interface Profile {
   readonly name: "ci" | "release";
+  /** What it is run on, unless told otherwise: Kafka by driver, and RabbitMQ. */
+  readonly beds: readonly string[];
   /** Rounds, each with brokers of its own: where a campaign can be left and taken up again. */
   readonly rounds: number;
   /** Messages of a round, about. */
@@ -36,6 +38,7 @@ export interface Profile {
 export const profiles: Readonly<Record<Profile["name"], Profile>> = {
   ci: {
     name: "ci",
+    beds: ["kafka", "rabbitmq"],
     rounds: 1,
     messages: 150_000,
     kills: 20,
@@ -53,10 +56,12 @@ export const profiles: Readonly<Record<Profile["name"], Profile>> = {
       "memory alarm": 1,
       "disk alarm": 1,
       "output deleted": 1,
+      "input deleted": 1,
     },
   },
   release: {
     name: "release",
+    beds: ["kafka", "kafkajs", "rabbitmq"],
     rounds: 10,
     messages: 100_000,
     kills: 20,
@@ -76,6 +81,7 @@ export const profiles: Readonly<Record<Profile["name"], Profile>> = {
       "memory alarm": 1,
       "disk alarm": 1,
       "output deleted": 1,
+      "input deleted": 1,
     },
   },
 };
