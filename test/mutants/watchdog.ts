@@ -80,14 +80,25 @@ export const watchdog: readonly Mutant[] = [
     },
   },
   {
-    name: "the session before a restart is not fenced",
+    name: "a session that was replaced puts messages in",
     breaks: "F4",
-    file: "src/runtime/source-run.ts",
-    text: "    this.#intake.fence();\n    this.#session = undefined;\n",
-    becomes: "    this.#session = undefined;\n",
+    file: "src/runtime/session-intake.ts",
+    text: "    if (this.#fenced) this.#intake.end(lane);\n    else this.#own.add(lane);\n    if (this.#stopped) this.#intake.shut([lane]);\n",
+    becomes: "    this.#own.add(lane);\n",
     killer: {
-      file: "test/properties/watchdog.test.ts",
-      test: "kafka: what cannot be settled before a restart comes again, and the old session settles nothing",
+      file: "src/runtime/session-intake.test.ts",
+      test: "a session that is fenced puts nothing in, ends its lanes, and ends the stream for nobody",
+    },
+  },
+  {
+    name: "lanes of a session that was replaced go on",
+    breaks: "F4",
+    file: "src/runtime/session-intake.ts",
+    text: "    for (const lane of this.lanes) this.end(lane);\n",
+    becomes: "",
+    killer: {
+      file: "src/runtime/session-intake.test.ts",
+      test: "a session that is fenced puts nothing in, ends its lanes, and ends the stream for nobody",
     },
   },
   {

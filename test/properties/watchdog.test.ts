@@ -36,7 +36,9 @@ class Bench {
   readonly context = testContext();
   readonly cluster: EmbeddedKafka;
   readonly broker: EmbeddedRabbitmq;
-  readonly run: Run;
+  run!: Run;
+  /** Starts the run. */
+  readonly begin: () => void;
   readonly #given: Given;
   #fed = 0;
 
@@ -71,7 +73,9 @@ class Bench {
       }),
     );
     assert.ok(plan !== undefined, JSON.stringify(problems));
-    this.run = start(plan, { ...context, embedded: brokers });
+    this.begin = () => {
+      this.run = start(plan, { ...context, embedded: brokers });
+    };
   }
 
   get source() {
@@ -137,6 +141,7 @@ class Bench {
 
 async function begin(given: Given = {}): Promise<Bench> {
   const bench = new Bench(given);
+  bench.begin();
   await bench.time(2_000);
   await bench.run.started;
   bench.feed(20);
@@ -273,6 +278,7 @@ for (const from of ["kafka", "rabbitmq"] as const) {
     bench.feed(40);
     await bench.time(2 * patience);
     assert.equal(bench.restarts, 1);
+    assert.equal(bench.source.conservation.returned, 0);
     await bench.drain();
     assert.deepEqual(bench.written, bench.all);
   });
@@ -325,9 +331,15 @@ test("rabbitmq: a consumer that stands by for another one is not taken for dead"
   bench.broker
     .connect("consume", nothing)
     .then((connection) => connection.openChannel({ closed() {} }))
+    .then((channel) => channel.prefetch(1).then(() => channel))
     .then((channel) => channel.consume("in", { consumerTag: undefined, exclusive: false }));
+  await bench.time(10);
+  bench.begin();
   await bench.time(5_000);
   bench.feed(10);
+  await bench.time(1_000);
+  // The other one takes nothing beyond its prefetch of one.
+  assert.deepEqual(bench.broker.depth("in"), { ready: 9, unacknowledged: 1, consumers: 2 });
   await bench.time(10 * patience);
   assert.equal(bench.run.status().counters.stalls_total, undefined);
 });
