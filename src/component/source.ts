@@ -153,6 +153,8 @@ export interface SourceStatus {
   readonly ready: boolean;
   /** What keeps it from being ready or from taking in, in words: "reconnecting", "blocked by a memory alarm". */
   readonly reason?: string;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[];
   readonly lastErrors: readonly { readonly message: string; readonly at: number }[];
 }
 

@@ -491,6 +491,7 @@ class PlanRun implements Run {
       ready: status?.ready === true && stall === undefined,
       reason: status === undefined ? "connecting" : (stall?.reason ?? status.reason),
       stall,
+      notes: status?.notes,
       conservation: intake?.credit.conservation() ?? total([]),
       lanes: (intake?.lanes ?? []).map((lane) => ({
         name: lane.name,
@@ -557,6 +558,7 @@ class PlanRun implements Run {
     const stage = this.#pipeline?.sinks.find((sink) => sink.node === node)?.stage;
     return {
       ...this.#readiness(node.sink, node.name),
+      notes: this.#sinkSessions.get(node.sink)?.status().notes,
       written: stage?.written ?? 0,
       writing: stage?.writing ?? 0,
       batches: stage?.batches ?? 0,

@@ -7,6 +7,8 @@ export interface SourceReport {
   readonly type: string;
   readonly ready: boolean;
   readonly reason: string | undefined;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[] | undefined;
   /** Present while it stands still though there is something to read or to settle. */
   readonly stall?: Stall | undefined;
   readonly conservation: Conservation;
@@ -32,6 +34,8 @@ export interface SinkReport {
   readonly type: string;
   readonly ready: boolean;
   readonly reason: string | undefined;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[] | undefined;
   /** Messages acknowledged by the destination. */
   readonly written: number;
   /** Batches under way. */

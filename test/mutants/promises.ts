@@ -14,6 +14,7 @@ export const promises = {
   B3: "no more is done at once than was asked for",
   B4: "asynchronous steps let go of messages in the order they came",
   B5: "a Kafka partition has one send outstanding",
+  B7: "a key keeps its partition, or it is said that it does not",
   B8: "two different keys are never one",
   // Dedup.
   C1: "a twin shares the fate of its owner, and takes its place if it must",
