@@ -25,6 +25,8 @@ import { inertSink, inertSource } from "./testing/inert.ts";
 
 const names = [
   "MillraceError",
+  "Outcome",
+  "PlainRecords",
   "batch",
   "compile",
   "compileAll",
@@ -39,6 +41,7 @@ const names = [
   "file",
   "filter",
   "formatProblems",
+  "headers",
   "kafka",
   "key",
   "load",
