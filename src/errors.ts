@@ -80,9 +80,17 @@ export const errorTable = {
   },
   "step-after-batch": { class: "application", summary: "a step that works on messages stands after batch" },
   "step-repeated": { class: "application", summary: "a step makes one before it useless" },
+  "order-impossible": {
+    class: "application",
+    summary: "a sink is to keep an order that what leads to it does not allow",
+  },
   "target-missing": { class: "application", summary: "a topic, queue or exchange does not exist" },
   "target-mismatch": { class: "application", summary: "a queue or exchange exists with other settings" },
   "access-refused": { class: "application", summary: "the broker refuses these credentials or this access" },
+  "package-missing": {
+    class: "application",
+    summary: "a package that a connector needs is not installed",
+  },
   "topology-unsafe": { class: "application", summary: "the topology could lose messages" },
   // The process cannot go on.
   "disk-failed": { class: "system", summary: "a file cannot be written" },

@@ -48,15 +48,18 @@ const names = [
   "map",
   "mapAsync",
   "merge",
+  "producerSettings",
   "rabbitmq",
   "reject",
   "run",
   "secret",
+  "sql",
   "stage",
   "stdin",
   "stdout",
   "topology",
   "validate",
+  "writer",
 ];
 
 const order = {

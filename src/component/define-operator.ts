@@ -1,3 +1,4 @@
+import type { Context } from "./context.ts";
 import { callerLocation } from "./location.ts";
 import type { Operator, OperatorContext, OperatorDefinition } from "./operator.ts";
 import { optionProblems } from "./options.ts";
@@ -15,6 +16,7 @@ export function defineOperator<Options extends object>(
       const problems = [...optionProblems(definition.type, definition.schema, options)];
       const sound = problems.length === 0;
       if (sound && definition.verify !== undefined) problems.push(...definition.verify(options));
+      const store = sound ? definition.store?.(options) : undefined;
       return {
         kind: "operator",
         type: definition.type,
@@ -25,6 +27,9 @@ export function defineOperator<Options extends object>(
         rejects: definition.rejects,
         ...(sound && definition.holds !== undefined ? { holds: definition.holds(options) } : {}),
         ...(sound && definition.holdsFor !== undefined ? { holdsFor: definition.holdsFor(options) } : {}),
+        ...(store === undefined
+          ? {}
+          : { store, open: (context: Context) => definition.open!(options, context) }),
         build: (context: OperatorContext) => definition.build(options, context),
       };
     },

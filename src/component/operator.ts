@@ -4,8 +4,9 @@ import type { Chunk } from "../message/chunk.ts";
 import type { Control } from "../message/control.ts";
 import type { Lane } from "../message/lane.ts";
 import type { Headers } from "../message/records.ts";
-import type { Context } from "./context.ts";
+import type { Context, Time } from "./context.ts";
 import type { Failure } from "./failure.ts";
+import type { IdStore } from "./id-store.ts";
 import type { Location } from "./location.ts";
 import type { OptionProblem, OptionsSchema } from "./options.ts";
 
@@ -80,8 +81,19 @@ export interface Operator<In = never, Out = unknown> {
   /** How long it may keep a message back by itself, ms. */
   readonly holdsFor?: number;
   build(context: OperatorContext): OperatorFunction<Flowing, Flowing>;
+  /** What it keeps outside of the process, if anything. */
+  readonly store?: IdStore;
+  /** With a {@link store}: opens it before any sink, and stands for {@link build}, which would do without. */
+  open?(context: Context): Promise<OpenedOperator>;
   /** Never there: carries the types. */
   readonly types?: (value: In) => Out;
+}
+
+/** An operator whose store is open. */
+export interface OpenedOperator {
+  build(context: OperatorContext): OperatorFunction<Flowing, Flowing>;
+  /** Lets go of the store; done or given up by `deadline`. Called when all sources and sinks are closed. */
+  close(deadline: Time): Promise<void>;
 }
 
 /** A step with several outputs: each message goes on in at most one of the branches. */
@@ -114,6 +126,8 @@ export interface OperatorDefinition<Options extends object> {
   /** Problems that a JSON Schema cannot say. */
   verify?(options: Options): readonly OptionProblem[];
   build(options: Options, context: OperatorContext): OperatorFunction<Flowing, Flowing>;
+  store?(options: Options): IdStore | undefined;
+  open?(options: Options, context: Context): Promise<OpenedOperator>;
 }
 
 /** An example that the reference prints and the test runs. Values are JSON; `key` is text. */

@@ -156,6 +156,8 @@ export interface SourceStatus {
   /** What is worth knowing though it goes on, in sentences. */
   readonly notes?: readonly string[];
   readonly lastErrors: readonly { readonly message: string; readonly at: number }[];
+  /** Messages that wait upstream and were not read yet, where that is known; it may be some seconds old. */
+  readonly queued?: number;
 }
 
 /** An opened source. Reconnects, rebalances and rejoins happen inside; its stream errors only for class system. */

@@ -57,6 +57,8 @@ export class Lane implements Settler {
   readonly ledger: Ledger;
   /** "orders/3", "dicom-store": for logs, errors and status. */
   readonly name: string;
+  /** Called inside the settlement that moves the checkpoint past a message; must not throw, and defers its work. */
+  onHead: (() => void) | undefined = undefined;
 
   readonly #individual: boolean;
   readonly #onProgress: ((lane: Lane) => void) | undefined;
@@ -219,6 +221,7 @@ export class Lane implements Settler {
     this.#head = head;
     if (!this.#individual) this.#released = head;
     this.#progress();
+    this.onHead?.();
   }
 
   #progress(): void {

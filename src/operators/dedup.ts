@@ -1,15 +1,16 @@
-import { Observable, type Subscriber } from "rxjs";
+import { Observable, type OperatorFunction, type Subscriber } from "rxjs";
 import { defineOperator } from "../component/define-operator.ts";
 import type { Failure } from "../component/failure.ts";
+import type { IdStore } from "../component/id-store.ts";
 import type { Flowing, Operator, OperatorContext } from "../component/operator.ts";
 import { type Duration, milliseconds, type OptionProblem } from "../component/options.ts";
 import { Chunk } from "../message/chunk.ts";
 import type { Lane } from "../message/lane.ts";
 import { Outcome, type Settler } from "../message/outcome.ts";
 import { byIndex, isPromise, type OfMessage, rejectPromise, rejectThrown } from "./author-function.ts";
+import { DoneIds, type DoneIdsSettings, type DoneTable, type Keeper, type KeptId } from "./done-ids.ts";
 import { type IdentityPart, identityOf } from "./identity.ts";
 import { JsonPointer, pointerProblem } from "./json-pointer.ts";
-import { type Forgotten, RecentIds } from "./recent-ids.ts";
 
 /** What an id may be. Kinds are kept apart: the text "1" and the number 1 are two ids. Null and undefined are none. */
 export type DedupId = IdentityPart | Uint8Array | undefined | readonly (IdentityPart | undefined)[];
@@ -34,8 +35,19 @@ export interface DedupOptions<Value = unknown> {
    * least recent is forgotten, and a duplicate of it passes. About 200 bytes each, plus the id. Default 100,000.
    */
   readonly capacity?: number;
-  /** How long a delivered id is remembered, by the monotonic clock. Default: until it is pushed out. */
+  /**
+   * How long a delivered id is remembered, by the monotonic clock; over a restart, with a `store`, by the wall
+   * clock. Default: until it is pushed out.
+   */
   readonly ttl?: Duration;
+  /**
+   * Where ids are kept as well, so that the next run begins with them: `file({ root: "state" }).idStore({ path:
+   * "orders" })`. One for each dedup and each process. An id is then in the store before its message is
+   * acknowledged upstream, which costs a sync of the disk for each group of messages that end together. With scope
+   * `lane` ids stay for a lane that comes back, also after a rebalance. Not used with embedded brokers.
+   * Default: none, a restart forgets.
+   */
+  readonly store?: IdStore;
   /** What happens to a message without an id: it is rejected (`reject`, default) or goes on unseen (`pass`). */
   readonly missing?: "reject" | "pass";
 }
@@ -54,6 +66,7 @@ const schema = {
     capacity: { type: "integer", minimum: 1, maximum: 10_000_000 },
     ttl: { isDuration: true },
     missing: { enum: ["reject", "pass"] },
+    store: {},
   },
   required: ["id"],
   additionalProperties: false,
@@ -65,9 +78,11 @@ export const dedupDefinition = defineOperator<DedupOptions<never>>({
   guarantee: `An id is remembered only once its message was delivered or filtered. A duplicate that comes before
 that waits, without holding back what follows it in its lane; if the first message is dead-lettered or returned to
 its broker, the oldest that waits takes its place, in the order of that moment. So dedup loses nothing: each id is
-delivered unless all its messages were rejected. Duplicates pass after a restart, after their id was forgotten for
-want of capacity or by its ttl, and, with scope lane, after a rebalance; between processes only if equal ids always
-come to the same one.`,
+delivered unless all its messages were rejected. Duplicates pass after their id was forgotten for want of capacity
+or by its ttl; without a store also after a restart and, with scope lane, after a rebalance; and between processes
+always, unless equal ids come to the same one. With a store a clean stop forgets nothing, and a crash what was
+delivered and not yet in the store; a store that fails ends the run, and what was not written comes again. Ids of
+a partition stay with the process that delivered them: where it moves to another, that one does not know them.`,
   schema,
   examples: [
     {
@@ -99,20 +114,42 @@ come to the same one.`,
   ],
   effect: ({ id }) => ({ takes: typeof id === "function" ? "any" : "value", leaves: "same" }),
   rejects: true,
-  verify: ({ id, ttl }) => [
+  verify: ({ id, ttl, store }) => [
     ...pointersOf(id).flatMap(wrongPointer),
     ...(ttl !== undefined && milliseconds(ttl, 1) < 1 ? [tooShort] : []),
+    ...(store === undefined ? [] : store?.kind === "idStore" ? store.problems : [noStore]),
   ],
-  build: (options, context) => (source) =>
+  store: ({ store }) => (store?.kind === "idStore" ? store : undefined),
+  async open(options, context) {
+    const from = typeof options.id === "function" ? "a function" : [options.id].flat().join(" and ");
+    const ids = await DoneIds.open<Keeping>(context, settingsOf(options), options.store!, from);
+    return {
+      build: (own) => deduplicated(options, own, ids),
+      close: (deadline) => ids.close(deadline),
+    };
+  },
+  build: (options, context) => deduplicated(options, context, new DoneIds(context, settingsOf(options))),
+});
+
+function settingsOf({ scope = "lane", capacity = 100_000, ttl }: DedupOptions<never>): DoneIdsSettings {
+  return { scope, capacity, ttl: milliseconds(ttl, Number.POSITIVE_INFINITY) };
+}
+
+function deduplicated(
+  options: DedupOptions<never>,
+  context: OperatorContext,
+  ids: DoneIds<Keeping>,
+): OperatorFunction<Flowing, Flowing> {
+  return (source) =>
     new Observable((subscriber) => {
-      const dedup = new Dedup(options, context, subscriber);
+      const dedup = new Dedup(options, context, ids, subscriber);
       const subscription = source.subscribe(dedup);
       return () => {
         subscription.unsubscribe();
         dedup.stop();
       };
-    }),
-});
+    });
+}
 
 /** Lets the first message of each id through and settles the others as duplicates, once the first is delivered. */
 export function dedup<Value>(options: DedupOptions<Value>): Operator<Value, Value> {
@@ -123,6 +160,12 @@ const tooShort: OptionProblem = {
   code: "option-invalid",
   message: 'dedup: "ttl" is under 1 ms',
   remedy: 'give a time such as "10m", or leave ttl out to remember ids until they are pushed out',
+};
+
+const noStore: OptionProblem = {
+  code: "option-invalid",
+  message: 'dedup: "store" is no id store',
+  remedy: 'give one, as in file({ root: "state" }).idStore({ path: "orders" })',
 };
 
 function pointersOf(id: DedupOptions<never>["id"]): readonly string[] {
@@ -160,7 +203,7 @@ function reader(id: DedupOptions<never>["id"]): ReadId {
 interface Known {
   /** The ids under way, with the twins that wait for each, oldest first. Null, for most: none ever did. */
   readonly pending: Map<string, Twin[] | null>;
-  readonly done: RecentIds;
+  readonly done: DoneTable;
 }
 
 /** A lane with ids under way. */
@@ -180,6 +223,16 @@ interface Twin {
   readonly index: number;
 }
 
+/** A delivered message whose id is on its way to the store: to all others it is still under way. */
+interface Keeping extends KeptId {
+  readonly carriers: Carriers;
+  readonly index: number;
+  readonly outcome: Outcome;
+}
+
+/** In place of the id of a message that is {@link Keeping}: it has its outcome, and cannot get another. */
+const keeping = Symbol("keeping");
+
 /**
  * The messages of one chunk that own an id or wait for one. It stands between the chunk and whoever heard its
  * outcomes before, and tells dedup how each owner ended.
@@ -187,7 +240,7 @@ interface Twin {
 class Carriers implements Settler {
   readonly home: Home;
   /** By index in the chunk: the text of the id it owns, or the twin as which it waits. Undefined when it is over. */
-  readonly ids: (string | Twin | undefined)[];
+  readonly ids: (string | Twin | typeof keeping | undefined)[];
   /** How many of `ids` are defined. */
   open = 0;
   readonly #dedup: Dedup;
@@ -203,10 +256,19 @@ class Carriers implements Settler {
   }
 
   settle(index: number, outcome: Outcome): void {
-    this.pass(index, outcome);
     const id = this.ids[index];
+    if (id === keeping) return;
     // After the epoch's end the revoke has let go of the id, or is about to.
-    if (typeof id !== "string" || this.home.lane.ended) return;
+    if (typeof id !== "string" || this.home.lane.ended) {
+      this.pass(index, outcome);
+      return;
+    }
+    if (this.#dedup.keeps(outcome)) {
+      this.ids[index] = keeping;
+      this.#dedup.keep(this, index, id, outcome);
+      return;
+    }
+    this.pass(index, outcome);
     this.close(index);
     this.#dedup.ended(id, outcome, this.home.known);
   }
@@ -223,18 +285,16 @@ class Carriers implements Settler {
   }
 }
 
-class Dedup {
+class Dedup implements Keeper<Keeping> {
   readonly #context: OperatorContext;
   readonly #subscriber: Subscriber<Flowing>;
   readonly #read: ReadId;
   readonly #passMissing: boolean;
   readonly #path: Pick<Failure, "path">;
-  readonly #capacity: number;
-  readonly #ttl: number;
-  readonly #seed: number;
-  readonly #forgotten: Forgotten = { evicted: 0, expired: 0 };
-  /** With scope `topology`, what all lanes share. */
-  readonly #shared: Known | undefined;
+  readonly #ids: DoneIds<Keeping>;
+  readonly #scope: "lane" | "topology";
+  /** One for each table, which lanes may share: what an ended lane left on its way to the store is known to the next. */
+  readonly #known = new WeakMap<DoneTable, Known>();
   readonly #homes = new Map<Lane, Home>();
   /** Twins that have become owners and go out on the next turn. */
   #promoted: Twin[] = [];
@@ -245,16 +305,19 @@ class Dedup {
   #completing = false;
   #stopped = false;
 
-  constructor(options: DedupOptions<never>, context: OperatorContext, subscriber: Subscriber<Flowing>) {
+  constructor(
+    options: DedupOptions<never>,
+    context: OperatorContext,
+    ids: DoneIds<Keeping>,
+    subscriber: Subscriber<Flowing>,
+  ) {
     this.#context = context;
     this.#subscriber = subscriber;
     this.#read = reader(options.id);
     this.#passMissing = options.missing === "pass";
     this.#path = typeof options.id === "string" ? { path: options.id } : {};
-    this.#capacity = options.capacity ?? 100_000;
-    this.#ttl = milliseconds(options.ttl, Number.POSITIVE_INFINITY);
-    this.#seed = Math.floor(context.random.next() * 2 ** 32) | 0;
-    this.#shared = options.scope === "topology" ? this.#know(this.#capacity) : undefined;
+    this.#ids = ids;
+    this.#scope = options.scope ?? "lane";
   }
 
   next(item: Flowing): void {
@@ -286,18 +349,50 @@ class Dedup {
     this.#report();
   }
 
+  /** Whether an owner with this outcome settles only once its id is in the store. */
+  keeps(outcome: Outcome): boolean {
+    return this.#ids.stored && outcome <= Outcome.delivered;
+  }
+
+  keep(carriers: Carriers, index: number, id: string, outcome: Outcome): void {
+    const { done: table } = carriers.home.known;
+    const at = this.#context.clock.wall();
+    this.#ids.keep({ id, at, scope: table.scope, table, carriers, index, outcome }, this);
+  }
+
+  /** The id is in the store: now its message settles, and whoever waits for it. */
+  kept({ carriers, index, id, outcome }: Keeping): void {
+    carriers.pass(index, outcome);
+    carriers.close(index);
+    this.#settleTwins(id, carriers.home.known.pending);
+  }
+
+  fail(error: Error): void {
+    this.#context.fail(error);
+  }
+
+  busy(): () => void {
+    return this.#context.busy();
+  }
+
   /** An owner has its outcome: what becomes of its id, and of those that wait for it. */
   ended(id: string, outcome: Outcome, known: Known): void {
     const { pending, done } = known;
-    const twins = pending.get(id) ?? null;
     // Filtered, duplicate (a later dedup knew it) and delivered are good ends; after all others it must come again.
     if (outcome > Outcome.delivered) {
+      const twins = pending.get(id) ?? null;
       if (twins === null) pending.delete(id);
       else this.#promote(id, twins, pending);
       return;
     }
+    done.ids.add(id, this.#ids.now());
+    this.#settleTwins(id, pending);
+  }
+
+  /** An id is done: those that waited for it are duplicates. */
+  #settleTwins(id: string, pending: Known["pending"]): void {
+    const twins = pending.get(id) ?? null;
     pending.delete(id);
-    done.add(id, this.#now());
     if (twins === null) return;
     for (const twin of twins) {
       this.#leaves(twin);
@@ -309,8 +404,9 @@ class Dedup {
     // What is left of an ended lane is `returned` already.
     if (chunk.lane.ended) return;
     const home = this.#homes.get(chunk.lane) ?? this.#open(chunk.lane);
-    const { pending, done } = home.known;
-    const now = this.#now();
+    const { pending } = home.known;
+    const done = home.known.done.ids;
+    const now = this.#ids.now();
     const { length, state } = chunk;
     let carriers: Carriers | undefined;
     let waiting = 0;
@@ -411,6 +507,7 @@ class Dedup {
     const home = this.#homes.get(lane);
     if (home === undefined) return;
     this.#homes.delete(lane);
+    this.#ids.letGo(lane);
     this.#reshare();
     const { pending } = home.known;
     for (const carriers of [...home.open]) {
@@ -442,24 +539,18 @@ class Dedup {
   }
 
   #open(lane: Lane): Home {
-    const known = this.#shared ?? this.#know(this.#shareOf(this.#homes.size + 1));
+    const done = this.#ids.of(lane, this.#homes.size + 1);
+    const known: Known = this.#known.get(done) ?? { pending: new Map(), done };
+    this.#known.set(done, known);
     const home: Home = { lane, known, open: new Set() };
     this.#homes.set(lane, home);
     this.#reshare();
     return home;
   }
 
-  #know(capacity: number): Known {
-    return { pending: new Map(), done: new RecentIds(capacity, this.#ttl, this.#seed, this.#forgotten) };
-  }
-
-  #shareOf(lanes: number): number {
-    return Math.max(1, Math.floor(this.#capacity / Math.max(1, lanes)));
-  }
-
   /** A lane came or went: on the next turn, when most of its fellows have too, all get their new part. */
   #reshare(): void {
-    if (this.#shared !== undefined) return;
+    if (this.#scope === "topology") return;
     this.#lanesChanged = true;
     this.#schedule();
   }
@@ -470,17 +561,11 @@ class Dedup {
     this.#context.clock.defer(() => {
       this.#scheduled = false;
       if (this.#stopped) return;
-      if (this.#lanesChanged) this.#resize();
+      if (this.#lanesChanged) this.#ids.share(this.#homes.size);
+      this.#lanesChanged = false;
       this.#emitPromoted();
       this.#completeIfDone();
     });
-  }
-
-  #resize(): void {
-    this.#lanesChanged = false;
-    const share = this.#shareOf(this.#homes.size);
-    const now = this.#now();
-    for (const { known } of this.#homes.values()) known.done.resize(share, now);
   }
 
   /** Twins that wait when the input ends are owed to the output: whatever becomes of their owners, they come first. */
@@ -491,16 +576,7 @@ class Dedup {
     this.#subscriber.complete();
   }
 
-  /** Now, in ms, where it matters. */
-  #now(): number {
-    return this.#ttl === Number.POSITIVE_INFINITY ? 0 : this.#context.clock.now();
-  }
-
   #report(): void {
-    const { evicted, expired } = this.#forgotten;
-    if (evicted > 0) this.#context.meter.count("dedup_evicted_total", evicted);
-    if (expired > 0) this.#context.meter.count("dedup_expired_total", expired);
-    this.#forgotten.evicted = 0;
-    this.#forgotten.expired = 0;
+    this.#ids.report(this.#context.meter);
   }
 }

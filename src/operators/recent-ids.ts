@@ -41,6 +41,8 @@ export class RecentIds {
   #oldest = none;
   /** First of the entries not in use, which `newer` chains. */
   #free = none;
+  /** While {@link entries} are read: the list stays as it is, and this is the capacity from then on. */
+  #frozen: number | undefined;
 
   /**
    * @param ttl ms, or Infinity.
@@ -67,11 +69,12 @@ export class RecentIds {
     const entry = this.#find(id, hashOf(id, this.#seed));
     if (entry === none) return false;
     if (now - this.#added[entry]! >= this.#ttl) {
+      if (this.#frozen !== undefined) return false;
       this.#remove(entry);
       this.#forgotten.expired++;
       return false;
     }
-    if (entry !== this.#newest) {
+    if (this.#frozen === undefined && entry !== this.#newest) {
       this.#unlink(entry);
       this.#link(entry);
     }
@@ -85,8 +88,38 @@ export class RecentIds {
     this.#insert(id, hashOf(id, this.#seed), now);
   }
 
+  /** Remembers an id, as of `now`, whether or not it is known. */
+  put(id: string, now: number): void {
+    const entry = this.#find(id, hashOf(id, this.#seed));
+    if (entry !== none) this.#remove(entry);
+    this.add(id, now);
+  }
+
+  /** Between this and {@link thaw} ids may be asked for, and {@link entries} read; nothing may be added. */
+  freeze(): void {
+    this.#frozen = this.#capacity;
+  }
+
+  /** Does what was put off. */
+  thaw(now: number): void {
+    const capacity = this.#frozen!;
+    this.#frozen = undefined;
+    if (capacity !== this.#capacity) this.resize(capacity, now);
+  }
+
+  /** What is remembered, the least recent first, with when it was added. What has expired may be among it. */
+  *entries(): Generator<{ readonly id: string; readonly added: number }> {
+    for (let entry = this.#oldest; entry !== none; entry = this.#newer[entry]!) {
+      yield { id: this.#ids[entry]!, added: this.#added[entry]! };
+    }
+  }
+
   /** Changes how many are remembered; the least recent go first. */
   resize(capacity: number, now: number): void {
+    if (this.#frozen !== undefined) {
+      this.#frozen = capacity;
+      return;
+    }
     this.#capacity = capacity;
     while (this.#size > capacity) this.#forgetOldest(now);
     if (this.#ids.length > capacity) this.#rebuild(capacity);

@@ -216,9 +216,11 @@ class RunCommand {
           .flat()
           .filter(({ capabilities }) => capabilities.exclusive === true),
       ][0];
-      if (alone !== undefined) {
+      const [store] = nodes.flatMap((node) => (node.kind === "operator" ? (node.operator.store ?? []) : []));
+      const what = alone === undefined ? store?.name : `${alone.type} ${alone.name}`;
+      if (what !== undefined) {
         throw new UsageError(
-          `--workers: ${alone.type} ${alone.name} is for one process alone; run this topology without --workers`,
+          `--workers: ${what} is for one process alone; run this topology without --workers`,
         );
       }
     }

@@ -1,6 +1,6 @@
 import { type Observable, Subject } from "rxjs";
 import type { Context } from "../component/context.ts";
-import type { Flowing, OperatorContext, Window } from "../component/operator.ts";
+import type { Flowing, OpenedOperator, OperatorContext, Window } from "../component/operator.ts";
 import { Batch, type Destination } from "../message/batch.ts";
 import { Chunk } from "../message/chunk.ts";
 import type { Lane } from "../message/lane.ts";
@@ -15,6 +15,8 @@ export interface PipelineHooks {
   /** A source's or operator's stream failed, or a node asked to stop the run. */
   fail(error: Error): void;
   contextFor(node: string): Context;
+  /** The node's operator as it was opened, where it has a store. */
+  opened(node: string): OpenedOperator | undefined;
 }
 
 /**
@@ -55,7 +57,8 @@ export class Pipeline {
       } else if (node.kind === "route") {
         this.#route(node, inputs[0]!);
       } else if (node.kind === "operator") {
-        node.operator.build(this.#operatorContext(node.name))(inputs[0]!).subscribe(this.#emitter(node.name));
+        const operator = hooks.opened(node.name) ?? node.operator;
+        operator.build(this.#operatorContext(node.name))(inputs[0]!).subscribe(this.#emitter(node.name));
       } else if (node.kind === "merge") {
         this.#merge(node.name, inputs);
       } else {
@@ -154,6 +157,7 @@ export class Pipeline {
     return new SinkStage(this.#hooks.contextFor(node.name), this.#targets.get(node.name)!, {
       refuse: (chunk, index, failure) => this.#reject(node.name, chunk, index, failure),
       fail: this.#hooks.fail,
+      waiting: (lane, count) => creditOf(lane)?.addWaiting(count),
     });
   }
 
@@ -170,12 +174,11 @@ export class Pipeline {
 
   #operatorContext(node: string): OperatorContext {
     const destinationOf = this.#destinationOf(node);
-    const credit = (lane: Lane) => (lane.ledger instanceof Credit ? lane.ledger : undefined);
     return {
       ...this.#hooks.contextFor(node),
       reject: (chunk, index, failure) => this.#reject(node, chunk, index, failure),
-      held: (lane, count) => credit(lane)?.addHeld(count),
-      waiting: (lane, count) => credit(lane)?.addWaiting(count),
+      held: (lane, count) => creditOf(lane)?.addHeld(count),
+      waiting: (lane, count) => creditOf(lane)?.addWaiting(count),
       opened: (window) => this.#windows.add(window),
       closed: (window) => this.#windows.delete(window),
       destinationOf,
@@ -202,6 +205,10 @@ export class Pipeline {
     const { session } = this.#targets.get(user.name)!;
     return (chunk, index) => session.destinationOf(chunk, index);
   }
+}
+
+function creditOf(lane: Lane): Credit | undefined {
+  return lane.ledger instanceof Credit ? lane.ledger : undefined;
 }
 
 function outputKey(node: string, branch: string | undefined): string {

@@ -171,6 +171,7 @@ interface Setup {
   readonly sinks?: number;
   readonly deadLetters?: boolean;
   readonly audit?: boolean;
+  readonly stopAtFirst?: boolean;
   readonly drainTimeout?: number;
 }
 
@@ -180,6 +181,7 @@ function setup({
   sinks = 1,
   deadLetters = true,
   audit = false,
+  stopAtFirst = false,
   drainTimeout = 1_000,
 }: Setup = {}) {
   const context = testContext();
@@ -210,6 +212,7 @@ function setup({
       inputs: [{ node: last }, ...(other === undefined ? [] : [{ node: "other" }])],
       sink: sink.sink,
       audit: audit ? events.sink : undefined,
+      stopAtFirst,
     });
   }
   const plan: Plan = {
@@ -268,6 +271,77 @@ test("what gathers while a write is out goes together", async () => {
     to[0]!.batches.map((batch) => batch.length),
     [1, 2],
   );
+});
+
+const refused = (payload: string) => (given: string) =>
+  given === payload
+    ? { class: "business" as const, code: "record-refused", message: "it is refused" }
+    : undefined;
+
+test("stopAtFirst: behind a message that is refused nothing is written before its dead letter is", async () => {
+  const { context, from, to, dead, begin, run } = setup({ stopAtFirst: true });
+  to[0]!.refuse = refused("b");
+  dead.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c", "d");
+  await run(50);
+  assert.deepEqual(to[0]!.written, ["a"]);
+  assert.deepEqual(
+    to[0]!.batches.map((batch) => batch.payload(0)?.toString()),
+    ["a", "b"],
+  );
+  const [source] = running.status().sources;
+  assert.deepEqual([source!.waiting, from.lane.checkpoint], [2, 1]);
+  dead.release();
+  await run(50);
+  assert.deepEqual(to[0]!.written, ["a", "c", "d"]);
+  assert.deepEqual(dead.written, ["b"]);
+  assert.equal(running.status().sources[0]!.waiting, 0);
+  assert.deepEqual(await drive(context.clock, running.drain()), { how: "done" });
+  assert.equal(from.committed, 4);
+});
+
+test("stopAtFirst without dead letters: the run ends at the first failure, with what came before it delivered", async () => {
+  const { context, from, to, begin } = setup({ stopAtFirst: true, deadLetters: false });
+  to[0]!.refuse = refused("c");
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c", "d");
+  const result = await drive(context.clock, running.finished);
+  assert.equal(result.how, "failed");
+  assert.deepEqual(to[0]!.written, ["a", "b"]);
+  assert.equal(to[0]!.batches.length, 3, "d was not tried");
+  assert.equal(from.lane.checkpoint, 2);
+});
+
+test("stopAtFirst: a message that a step rejects holds up those behind it as well", async () => {
+  const { from, to, dead, begin, run } = setup({ stopAtFirst: true, middle: [rejectB] });
+  dead.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c");
+  await run(50);
+  assert.deepEqual(to[0]!.written, ["a"]);
+  dead.release();
+  await run(50);
+  assert.deepEqual(to[0]!.written, ["a", "c"]);
+});
+
+test("stopAtFirst: what was at the gate of a lane that ended is not written, and no longer waits", async () => {
+  const { from, to, begin, run } = setup({ stopAtFirst: true });
+  to[0]!.hold = true;
+  const running = begin();
+  await running.started;
+  from.offer("a", "b", "c");
+  await run(10);
+  assert.equal(running.status().sources[0]!.waiting, 2);
+  from.context.intake.end(from.lane);
+  assert.equal(running.status().sources[0]!.waiting, 0);
+  to[0]!.release();
+  await run(10);
+  assert.deepEqual(to[0]!.written, ["a"]);
+  assert.equal(running.status().conservation.returned, 3);
 });
 
 test("a fan-out is delivered when both sinks have it", async () => {

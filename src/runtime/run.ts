@@ -1,6 +1,7 @@
 import { pause } from "../component/backoff.ts";
 import type { Clock, Context, Logger, Random, Work } from "../component/context.ts";
 import type { EmbeddedBrokers } from "../component/embedded.ts";
+import type { OpenedOperator } from "../component/operator.ts";
 import type { Sink, SinkSession } from "../component/sink.ts";
 import type { SourceSession, WatchOptions } from "../component/source.ts";
 import { MillraceError, messageOf } from "../errors.ts";
@@ -41,7 +42,7 @@ export interface Run {
   readonly finished: Promise<RunResult>;
 }
 
-/** Starts a plan. Sinks are opened first, then sources; a broker that is away is waited for. */
+/** Starts a plan. Stores are opened first, then sinks, then sources; a broker that is away is waited for. */
 export function start(plan: Plan, options: RunOptions): Run {
   return new PlanRun(plan, options);
 }
@@ -72,6 +73,8 @@ class PlanRun implements Run {
   readonly #sources = new Map<string, SourceRun>();
   readonly #watchdogs = new Map<string, Watchdog>();
   readonly #sinkSessions = new Map<Sink, SinkSession>();
+  /** Those with a store. */
+  readonly #operators = new Map<string, OpenedOperator>();
   readonly #counters = new Map<string, number>();
   readonly #errors: { message: string; at: number; node: string }[] = [];
   #pipeline: Pipeline | undefined;
@@ -98,6 +101,12 @@ class PlanRun implements Run {
 
   async #start(): Promise<void> {
     const { deadLetters, nodes } = this.#plan;
+    // Before any socket: what is wrong with a store is no broker's business.
+    for (const node of nodes) {
+      if (node.kind !== "operator" || node.operator.open === undefined) continue;
+      const opening = node.operator.open(this.#contextFor(node.name));
+      this.#operators.set(node.name, await this.#unlessOver(opening));
+    }
     const sinks = new Set<Sink>();
     for (const node of nodes) {
       if (node.kind !== "sink") continue;
@@ -129,6 +138,7 @@ class PlanRun implements Run {
           name: node.sink.targets[0] ?? node.name,
           session: this.#sinkSessions.get(node.sink)!,
           audit: node.audit === undefined ? undefined : this.#sinkSessions.get(node.audit)!,
+          stopAtFirst: node.stopAtFirst === true,
         });
       }
     }
@@ -139,7 +149,11 @@ class PlanRun implements Run {
       this.#intakes,
       targets,
       new DeadLetters(this.#contextFor("dead letters"), letters, fail),
-      { fail, contextFor: (node) => this.#contextFor(node) },
+      {
+        fail,
+        contextFor: (node) => this.#contextFor(node),
+        opened: (node) => this.#operators.get(node),
+      },
     );
     await Promise.all(
       nodes.map(async (node) => {
@@ -177,7 +191,7 @@ class PlanRun implements Run {
   }
 
   /** A session that is open only when the run is over is closed here: nobody else would. */
-  async #unlessOver<S extends SourceSession | SinkSession>(opening: Promise<S>): Promise<S> {
+  async #unlessOver<S extends SourceSession | SinkSession | OpenedOperator>(opening: Promise<S>): Promise<S> {
     const session = await opening;
     if (this.#mode === "starting") return session;
     await session.close(this.#options.clock.now() + closeTimeout);
@@ -198,6 +212,7 @@ class PlanRun implements Run {
       mode: this.#mode,
       startedAt: this.#startedAt,
       ready: this.#mode === "running" && [...sources, ...sinks, ...deadLetters].every(({ ready }) => ready),
+      ...(this.#plan.nodes.some(mayLose) ? { bestEffort: true } : {}),
       conservation: total(sources.map(({ conservation }) => conservation)),
       sources,
       sinks,
@@ -358,6 +373,10 @@ class PlanRun implements Run {
         Promise.allSettled([...this.#sinkSessions.values()].map((session) => session.close(deadline))),
       ),
     );
+    await this.#before(
+      clock.now() + closeTimeout,
+      Promise.allSettled([...this.#operators.values()].map((operator) => operator.close(deadline))),
+    );
     for (const intake of this.#intakes.values()) {
       for (const lane of intake.lanes) intake.end(lane);
       intake.complete();
@@ -501,6 +520,7 @@ class PlanRun implements Run {
         checkpoint: lane.checkpoint,
       })),
       backlog: intake?.waitingCount ?? 0,
+      ...(status?.queued === undefined ? {} : { queued: status.queued }),
       held: intake?.credit.held ?? 0,
       waiting: intake?.credit.waiting ?? 0,
       creditMessages: credit.messages,
@@ -592,4 +612,9 @@ function total(parts: readonly Conservation[]): Conservation {
     for (const name of Object.keys(sum) as (OutcomeName | "accepted" | "inFlight")[]) sum[name] += part[name];
   }
   return sum;
+}
+
+function mayLose(node: PlanNode): boolean {
+  if (node.kind === "source") return !node.source.capabilities.replays;
+  return node.kind === "sink" && node.sink.capabilities.loses === true;
 }

@@ -4,8 +4,10 @@ import type { Flowing } from "../component/operator.ts";
 import type { Refusal, SinkSession } from "../component/sink.ts";
 import { Batch, type Destination } from "../message/batch.ts";
 import { Chunk } from "../message/chunk.ts";
+import type { Lane } from "../message/lane.ts";
 import { auditEvent } from "./audit-event.ts";
 import { ownChunk } from "./dead-letter.ts";
+import { LaneGate } from "./lane-gate.ts";
 
 /** Most messages and bytes in one write where no `batch` step decides. */
 const gatherCount = 1_000;
@@ -16,17 +18,23 @@ export interface SinkTarget {
   readonly name: string;
   readonly session: SinkSession;
   readonly audit: SinkSession | undefined;
+  /** After a message that fails nothing of its lane is written before it is settled. */
+  readonly stopAtFirst: boolean;
 }
 
 export interface SinkStageHooks {
   /** Sends a refused message to the dead letters. */
   refuse(chunk: Chunk, index: number, failure: Failure): void;
   fail(error: Error): void;
+  /** As in the operator's context. */
+  waiting(lane: Lane, count: number): void;
 }
 
 /**
  * The end of a path: hands batches to the sink session. Messages that come without a `batch` step are gathered
  * per destination: what comes while the previous write is out goes together, and nothing is delayed.
+ *
+ * With `stopAtFirst` they go one by one, as the {@link LaneGate} lets them.
  *
  * With an audit sink, a batch's messages settle only after the event about it is acknowledged too, so that no
  * written batch goes unrecorded.
@@ -37,6 +45,7 @@ export class SinkStage {
   readonly #hooks: SinkStageHooks;
   readonly #gathering = new Map<Destination, Batch[]>();
   readonly #busy = new Set<Destination>();
+  readonly #gate: LaneGate | undefined;
   #scheduled = false;
   #writing = 0;
   #written = 0;
@@ -46,6 +55,12 @@ export class SinkStage {
     this.#context = context;
     this.#target = target;
     this.#hooks = hooks;
+    if (target.stopAtFirst) {
+      this.#gate = new LaneGate(context.clock, {
+        write: (chunk, index) => this.#writeOne(chunk, index),
+        waiting: (lane, count) => hooks.waiting(lane, count),
+      });
+    }
   }
 
   /** Batches under way. */
@@ -64,8 +79,26 @@ export class SinkStage {
 
   next(item: Flowing): void {
     if (item instanceof Batch) this.#write(item);
-    else if (item instanceof Chunk) this.#gather(item);
-    else if (item.kind === "revoke") this.#drop((chunk) => chunk.lane === item.lane);
+    else if (item instanceof Chunk) {
+      if (this.#gate === undefined) this.#gather(item);
+      else for (let i = 0; i < item.length; i++) if (item.state[i] !== 0) this.#gate.add(item, i);
+    } else if (item.kind === "revoke") {
+      this.#gate?.drop(item.lane);
+      this.#drop((chunk) => chunk.lane === item.lane);
+    }
+  }
+
+  #writeOne(chunk: Chunk, index: number): Promise<void> {
+    const batch = this.#batchFor(this.#target.session.destinationOf(chunk, index), chunk);
+    batch.add(chunk, index);
+    return this.#write(batch);
+  }
+
+  #batchFor(destination: Destination, { codec, framing }: Chunk): Batch {
+    const batch = new Batch(destination, this.#context.clock.now());
+    batch.codec = codec;
+    batch.framing = framing;
+    return batch;
   }
 
   #gather(chunk: Chunk): void {
@@ -86,9 +119,7 @@ export class SinkStage {
         batch.codec !== chunk.codec ||
         batch.framing !== chunk.framing
       ) {
-        batch = new Batch(destination, this.#context.clock.now());
-        batch.codec = chunk.codec;
-        batch.framing = chunk.framing;
+        batch = this.#batchFor(destination, chunk);
         queue.push(batch);
       }
       batch.add(chunk, i);
@@ -125,7 +156,7 @@ export class SinkStage {
     try {
       const refusals = await session.write(batch);
       this.#batches++;
-      this.#written += batch.length - refusals.length;
+      this.#written += batch.length - refusals.length - batch.lost;
       if (audit !== undefined) {
         await this.#report(audit, batch, refusals);
         batch.release();

@@ -10,6 +10,8 @@ import { type TestContext, testContext } from "./context.ts";
 
 export interface BedOptions {
   readonly seed?: number;
+  /** Default: a fresh one with chance from `seed`. */
+  readonly context?: TestContext;
   readonly destinationOf?: (chunk: Chunk, index: number) => Destination;
   readonly lane?: Partial<LaneOptions>;
 }
@@ -46,7 +48,7 @@ export class OperatorBed {
     options: BedOptions = {},
   ) {
     this.#options = options;
-    const base = testContext(options.seed);
+    const base = options.context ?? testContext(options.seed);
     this.context = {
       ...base,
       reject: (chunk, index, failure) => {

@@ -13,10 +13,11 @@ interface Use {
 
 /**
  * Finds what a source needs for itself and another source or sink uses as well: two that read standard input share
- * its lines by chance, and two that keep one checkpoint overwrite each other's. Topologies of one process count
- * together.
+ * its lines by chance, and two that keep one checkpoint overwrite each other's. So it is with stores: the ids of one
+ * dedup mean nothing to another. Topologies of one process count together.
  */
 export function checkClaims(declarations: readonly Declaration[], problems: ProblemList): void {
+  checkStores(declarations, problems);
   const uses = declarations.flatMap(usesIn);
   const all = [...new Map(uses.map((use) => [use.component, use])).values()];
   const owners = new Map<string, Use>();
@@ -43,8 +44,24 @@ export function checkClaims(declarations: readonly Declaration[], problems: Prob
   }
 }
 
+/** An operator placed twice has one store twice. */
+function checkStores(declarations: readonly Declaration[], problems: ProblemList): void {
+  const users = new Map<unknown, { readonly location: Location | undefined }>();
+  for (const node of declarations.flatMap(({ nodes }) => nodes)) {
+    if (node.kind !== "operator" || node.operator.store === undefined) continue;
+    const { store } = node.operator;
+    const key = store.place ?? store;
+    const other = users.get(key);
+    if (other === undefined) users.set(key, node);
+    else {
+      const message = `${store.name} is used by two steps${whereOther(other, node)}`;
+      problems.error("topology-conflict", message, "give each a store of its own", node.location);
+    }
+  }
+}
+
 /** The place of the other use, as short as it can be told from this one's. */
-function whereOther({ location: other }: Use, { location }: Use): string {
+function whereOther({ location: other }: Pick<Use, "location">, { location }: Pick<Use, "location">): string {
   if (other === undefined) return "";
   return `, the other one in ${other.file === location?.file ? "line " : `${basename(other.file)}:`}${other.line}`;
 }

@@ -93,6 +93,23 @@ test("a sound topology becomes a plan: nodes in order, dead letters, and what ev
   );
 });
 
+test("a sink stops at the first failure where it is told to, whatever sources lead to it", () => {
+  const { nodes } = planOf(
+    declare("prefix", (t) => {
+      t.merge(t.from(inertSource("a")), t.from(inertSource("b")))
+        .pipe(decode(), inertStep<unknown>("dedup"), inertStep<unknown>("stage"))
+        .to(inertSink("c"), { onFailure: "stopAtFirst" });
+      t.from(inertSource("d")).to(inertSink("e"), { onFailure: "goOn" });
+      t.deadLetters(inertSink("dead"));
+    }),
+  );
+  const stops = nodes.flatMap((node) => (node.kind === "sink" ? [[node.name, node.stopAtFirst]] : []));
+  assert.deepEqual(stops, [
+    ["c", true],
+    ["e", false],
+  ]);
+});
+
 test("a plan cannot be changed", () => {
   const plan = planOf(
     declare("frozen", (t) => {
@@ -377,6 +394,44 @@ const mistaken: readonly (readonly [
       'option-unknown: sink has no option "x"',
       'option-unknown: source has no option "x"',
       'option-unknown: to has no option "loup"',
+    ],
+  ],
+  [
+    "a sink that stops at the first failure behind a batch, and behind calls in the order of keys",
+    (t) => {
+      t.from(inertSource("a"))
+        .pipe(inertStep<unknown>("mapAsync", { options: { order: "key" } }), batch())
+        .to(inertSink("b"), { onFailure: "stopAtFirst" });
+    },
+    [
+      "order-impossible: b stops at the first failure, and batch-1 would hand on several messages at once, of which it can write one alone",
+      "order-impossible: b stops at the first failure, and mapAsync-1 lets messages of other keys go ahead",
+    ],
+  ],
+  [
+    "a sink that stops at the first failure where its source leads to another one, or by two ways to it",
+    (t) => {
+      const stream = t.from(inertSource("a"));
+      stream.to(inertSink("b"), { onFailure: "stopAtFirst" });
+      stream.to(inertSink("c"));
+      const { d } = t.from(inertSource("e")).route({ d: () => true });
+      d.to(inertSink("f"), { onFailure: "stopAtFirst" });
+      t.deadLetters(inertSink("dead"));
+    },
+    [
+      "order-impossible: b stops at the first failure, and the messages of a go several ways: behind one that fails, others would be written elsewhere",
+      "order-impossible: f stops at the first failure, and the messages of route-1 go several ways: behind one that fails, others would be written elsewhere",
+    ],
+  ],
+  [
+    "a sink that stops at the first failure behind a dedup that raw code may give messages in any order",
+    (t) => {
+      t.from(inertSource("a"))
+        .pipe(inertStep<unknown>("stage"), inertStep<unknown>("dedup"))
+        .to(inertSink("b"), { onFailure: "stopAtFirst" });
+    },
+    [
+      "order-impossible: b stops at the first failure, and the messages that dedup-1 gets from stage-1 may come in any order, and wait for each other for ever",
     ],
   ],
 ];

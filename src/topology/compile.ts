@@ -240,7 +240,13 @@ function planNode(node: DeclaredNode, names: ReadonlyMap<DeclaredNode, string>):
     case "merge":
       return Object.freeze({ ...base, kind: node.kind });
     case "sink":
-      return Object.freeze({ ...base, kind: node.kind, sink: node.sink!, audit: node.audit });
+      return Object.freeze({
+        ...base,
+        kind: node.kind,
+        sink: node.sink!,
+        audit: node.audit,
+        stopAtFirst: node.stopAtFirst,
+      });
   }
 }
 

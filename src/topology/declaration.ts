@@ -32,6 +32,8 @@ export type DeclaredSink = DeclaredBase & {
   readonly audit: Sink | undefined;
   /** It may write to what this topology reads: the author says that the loop ends. */
   readonly loop: boolean;
+  /** After a message that fails nothing of its lane is written before it is settled. */
+  readonly stopAtFirst: boolean;
 };
 
 export type DeclaredMerge = DeclaredBase & {

@@ -35,6 +35,13 @@ const orders = declare("orders", (t) => {
   t.deadLetters(inertSink("orders.dead", { type: "kafka" }));
 });
 
+test("a sink that stops at the first failure says so", () => {
+  const prefix = declare("prefix", (t) => {
+    t.from(inertSource("in")).to(inertSink("out"), { onFailure: "stopAtFirst" });
+  });
+  for (const format of drawingFormats) assert.match(draw(prefix, format), /inert out \(stopAtFirst\)/);
+});
+
 const branched = declare("branched", (t) => {
   const audit = inertSink("log");
   const stream = t.from(inertSource("in")).pipe(step("decode", { format: "text" }));

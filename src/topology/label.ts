@@ -15,7 +15,11 @@ export function labelOf(node: PlanNode): string {
     case "source":
       return named(node.name, componentLabel(node.source), node.source.name || node.kind);
     case "sink":
-      return named(node.name, componentLabel(node.sink), node.sink.name || node.kind);
+      return named(
+        node.name,
+        `${componentLabel(node.sink)}${node.stopAtFirst === true ? " (stopAtFirst)" : ""}`,
+        node.sink.name || node.kind,
+      );
     case "operator":
       return named(node.name, stepLabel(node.operator.type, node.operator.options), node.operator.type);
     case "route":

@@ -92,7 +92,7 @@ export function checkPaths(
         passing.set(node, given);
         break;
       case "sink":
-        if (given.values.has("changed")) {
+        if (given.values.has("changed") && node.sink?.readsValues !== true) {
           problems.error(
             "encode-missing",
             `${given.values.get("changed")!} changes the values, and they reach ${name} without being encoded`,
@@ -104,6 +104,64 @@ export function checkPaths(
     }
   }
   checkBatchesStayWhole(order, names, passing, problems);
+  for (const node of order) {
+    if (node.kind === "sink" && node.stopAtFirst) checkOneByOne(node, order, names, problems);
+  }
+}
+
+/**
+ * What leads to a sink that stops at the first failure: every message by one way and to it alone, and one by one. If
+ * messages could overtake each other on the way, twins in a dedup might wait for messages that wait for them.
+ */
+function checkOneByOne(
+  sink: DeclaredNode & { kind: "sink" },
+  order: readonly DeclaredNode[],
+  names: ReadonlyMap<DeclaredNode, string>,
+  problems: ProblemList,
+): void {
+  const refuse = (why: string, remedy: string) =>
+    problems.error(
+      "order-impossible",
+      `${names.get(sink)!} stops at the first failure, and ${why}`,
+      remedy,
+      sink.location,
+    );
+  const seen = new Set<DeclaredNode>();
+  const open: { readonly node: DeclaredNode; readonly dedup: string | undefined }[] = [
+    { node: sink, dedup: undefined },
+  ];
+  for (let step = open.pop(); step !== undefined; step = open.pop()) {
+    const { node } = step;
+    let { dedup } = step;
+    if (seen.has(node)) continue;
+    seen.add(node);
+    const name = names.get(node)!;
+    const uses = order.flatMap(({ inputs }) => inputs).filter((input) => input.node === node);
+    if (node.kind === "route" || uses.length > 1) {
+      refuse(
+        `the messages of ${name} go several ways: behind one that fails, others would be written elsewhere`,
+        "lead the source to this sink alone, or leave out onFailure",
+      );
+    }
+    if (node.kind === "operator") {
+      const { type, options } = node.operator;
+      if (type === batching) {
+        refuse(
+          `${name} would hand on several messages at once, of which it can write one alone`,
+          `remove ${batching}, or leave out onFailure`,
+        );
+      } else if (options.order === "key") {
+        refuse(`${name} lets messages of other keys go ahead`, 'keep order: "lane", or leave out onFailure');
+      } else if (type === "dedup") dedup ??= name;
+      else if (type === "stage" && dedup !== undefined) {
+        refuse(
+          `the messages that ${dedup} gets from ${name} may come in any order, and wait for each other for ever`,
+          `move ${dedup} before ${name}, or leave out onFailure`,
+        );
+      }
+    }
+    for (const input of node.inputs) open.push({ node: input.node, dedup });
+  }
 }
 
 function joined(all: readonly Passing[]): Passing {

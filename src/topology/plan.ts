@@ -24,7 +24,12 @@ export type PlanNode =
   | (NodeBase & { readonly kind: "operator"; readonly operator: Operator<never, unknown> })
   | (NodeBase & { readonly kind: "route"; readonly router: Router })
   | (NodeBase & { readonly kind: "merge" })
-  | (NodeBase & { readonly kind: "sink"; readonly sink: Sink; readonly audit: Sink | undefined });
+  | (NodeBase & {
+      readonly kind: "sink";
+      readonly sink: Sink;
+      readonly audit: Sink | undefined;
+      readonly stopAtFirst?: boolean;
+    });
 
 /** Where rejected messages go. */
 export interface DeadLetterTarget {

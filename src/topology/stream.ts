@@ -26,12 +26,26 @@ export interface SinkOptions {
    * @default false
    */
   readonly loop?: boolean;
+  /**
+   * What happens to the messages behind one that fails, in the same Kafka partition or queue. `goOn`: they are
+   * written meanwhile. `stopAtFirst`: none is written before it is settled, that is, before its dead letter is
+   * acknowledged; without dead letters the run ends there, with all before it acknowledged and nothing after it
+   * written. It costs speed: each partition or queue has one message at a time on its way to the sink. So it goes
+   * with no `batch`, nor with `order: "key"`; and its messages must come by one way, to this sink alone.
+   * @default "goOn"
+   */
+  readonly onFailure?: "goOn" | "stopAtFirst";
 }
 
 const sinkOptionsSchema: OptionsSchema = {
   type: "object",
   additionalProperties: false,
-  properties: { name: {}, audit: {}, loop: { type: "boolean" } },
+  properties: {
+    name: {},
+    audit: {},
+    loop: { type: "boolean" },
+    onFailure: { enum: ["goOn", "stopAtFirst"] },
+  },
 };
 
 const routeOptionsSchema: OptionsSchema = {
@@ -241,13 +255,14 @@ export class Stream<T> {
     const { declaration, outlet } = this.#use(location);
     if (declaration === undefined || outlet === undefined) return;
     declaration.mistakes(optionProblems("to", sinkOptionsSchema, options), location);
-    const { name, audit, loop } = (options ?? {}) as SinkOptions;
+    const { name, audit, loop, onFailure } = (options ?? {}) as SinkOptions;
     const node: DeclaredNode = {
       kind: "sink",
       sink: asSink("to() takes a sink", sink, declaration, location),
       audit:
         audit === undefined ? undefined : asSink("to() takes a sink as audit", audit, declaration, location),
       loop: loop === true,
+      stopAtFirst: onFailure === "stopAtFirst",
       location,
       inputs: [outlet],
       given: undefined,

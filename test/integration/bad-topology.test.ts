@@ -74,6 +74,41 @@ async function assertMarked(
   return byFile;
 }
 
+test("check looks at stores: who else has one, and whether it could be written", async (t) => {
+  const folder = freshFolder(t);
+  writeFileSync(join(folder, "file"), "");
+  const flow = (topic: string, path: string) =>
+    `t.from(cluster.source({ topics: ["${topic}"], group: "g" })).pipe(decode("json"), dedup({ id: "/id", store: disk.idStore({ path: "${path}" }) })).to(cluster.sink({ topic: "${topic}.out" }));`;
+  const text = (flows: string) => `import { decode, dedup, file, kafka, topology } from "millrace";
+const cluster = kafka({ brokers: "127.0.0.1:1" });
+const disk = file({ root: ${JSON.stringify(folder)} });
+export default topology("stores", (t) => { t.deadLetters(cluster.sink({ topic: "dead" }));
+${flows}
+});
+`;
+  const check = async (flows: string) => {
+    const path = join(folder, "stores.ts");
+    writeFileSync(path, text(flows));
+    const { code, stdout } = await runMillrace(t, ["check", path]);
+    return { code, found: problemsIn(stdout) };
+  };
+  assert.deepEqual(await check(flow("a", "ids")), { code: 0, found: [] });
+  const unwritable = await check(flow("a", "file/ids"));
+  assert.equal(unwritable.code, 78);
+  assert.deepEqual(
+    unwritable.found.map(({ line, code, severity }) => [line, code, severity]),
+    [[5, "disk-failed", "error"]],
+  );
+  assert.match(unwritable.found[0]!.message, /the id store "file\/ids" cannot be written/);
+  const shared = await check(`${flow("a", "ids")}\n${flow("b", "ids")}`);
+  assert.equal(shared.code, 78);
+  assert.deepEqual(
+    shared.found.map(({ line, code }) => [line, code]),
+    [[6, "topology-conflict"]],
+  );
+  assert.match(shared.found[0]!.message, /is used by two steps, the other one in line 5/);
+});
+
 const head = `import { batch, compress, decode, dedup, encode, env, filter, kafka, key, map, merge, rabbitmq, topology, validate } from "millrace";
 const cluster = kafka({ brokers: "127.0.0.1:1" });
 `;

@@ -121,7 +121,7 @@ test("what one process must have for itself is refused with --workers", async (t
   const refused = async (declared: string, said: RegExp) => {
     const file = topologyFile(
       t,
-      `import { file, kafka, rabbitmq, stdin, stdout, topology } from "millrace";
+      `import { dedup, file, kafka, rabbitmq, stdin, stdout, topology } from "millrace";
 const cluster = kafka({ brokers: "127.0.0.1:1" });
 export default topology("alone", (t) => { ${declared} });
 `,
@@ -136,6 +136,11 @@ export default topology("alone", (t) => { ${declared} });
     /stdin stdin is for one process alone/,
   );
   await refused(`${from}.to(file().sink({ path: "out" }));`, /file out is for one process alone/);
+  await refused(
+    `${from}.pipe(dedup({ id: (_, { key }) => String(key), store: file().idStore({ path: "ids" }) }))
+      .to(cluster.sink({ topic: "out" }));`,
+    /the id store "ids" is for one process alone/,
+  );
   await refused(
     `${from}.to(cluster.sink({ topic: "out" }), { audit: stdout() });`,
     /stdout stdout is for one/,

@@ -50,7 +50,7 @@ export const dedup: readonly Mutant[] = [
     name: "a delivered id is not remembered",
     breaks: "C2",
     file: "src/operators/dedup.ts",
-    text: "    done.add(id, this.#now());\n",
+    text: "    done.ids.add(id, this.#ids.now());\n",
     becomes: "",
     killer: {
       file: "src/operators/dedup.property.test.ts",
@@ -115,9 +115,9 @@ export const dedup: readonly Mutant[] = [
   {
     name: "ids expire by the wall clock",
     breaks: "C5",
-    file: "src/operators/dedup.ts",
-    text: "    return this.#ttl === Number.POSITIVE_INFINITY ? 0 : this.#context.clock.now();",
-    becomes: "    return this.#ttl === Number.POSITIVE_INFINITY ? 0 : this.#context.clock.wall();",
+    file: "src/operators/done-ids.ts",
+    text: "    return timeless ? 0 : this.#clock.now();",
+    becomes: "    return timeless ? 0 : this.#clock.wall();",
     killer: {
       file: "src/operators/dedup.test.ts",
       test: "an id that was delivered",

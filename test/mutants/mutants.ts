@@ -6,8 +6,11 @@ import { lanes } from "./lanes.ts";
 import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
+import { sql } from "./sql.ts";
+import { stores } from "./stores.ts";
 import { watchdog } from "./watchdog.ts";
 import { windows } from "./windows.ts";
+import { xfm } from "./xfm.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
 export interface Mutant {
@@ -30,7 +33,10 @@ export const mutants: readonly Mutant[] = [
   ...runtime,
   ...watchdog,
   ...dedup,
+  ...stores,
   ...windows,
   ...failures,
   ...files,
+  ...sql,
+  ...xfm,
 ];

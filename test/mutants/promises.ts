@@ -19,6 +19,7 @@ export const promises = {
   // Dedup.
   C1: "a twin shares the fate of its owner, and takes its place if it must",
   C2: "an id is remembered when its message was delivered, and not before",
+  C3: "an id in a store outlives the process, and its message is not acknowledged before it is there",
   C4: "ids under way are not forgotten, and ids of ended lanes are",
   C5: "time is what has passed, not what the wall clock says",
   C7: "ids are exact, and none is no id",

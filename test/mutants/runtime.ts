@@ -379,4 +379,48 @@ export const runtime: readonly Mutant[] = [
       test: "a stop while one source is still connecting finishes what the others have taken in",
     },
   },
+  {
+    name: "behind a message that is refused the next one is written before it is settled",
+    breaks: "B2",
+    file: "src/runtime/lane-gate.ts",
+    text: "    const parts = queue.entries.get(lane.checkpoint);",
+    becomes: "    const parts = [...queue.entries.values()].find(({ length }) => length > 0);",
+    killer: {
+      file: "test/properties/stop-at-first.test.ts",
+      test: "kafka: behind a message that fails nothing of its lane is written before it is settled",
+    },
+  },
+  {
+    name: "the gate of a lane stays shut when its checkpoint moves by itself",
+    breaks: "A7",
+    file: "src/runtime/lane-gate.ts",
+    text: "      if (go !== undefined) this.#clock.defer(go);\n",
+    becomes: "",
+    killer: {
+      file: "src/runtime/run.test.ts",
+      test: "stopAtFirst: a message that a step rejects holds up those behind it as well",
+    },
+  },
+  {
+    name: "what was at the gate of a lane that ended goes on being counted",
+    breaks: "F3",
+    file: "src/runtime/lane-gate.ts",
+    text: "    if (queue.count > 0) this.#hooks.waiting(lane, -queue.count);\n",
+    becomes: "",
+    killer: {
+      file: "src/runtime/run.test.ts",
+      test: "stopAtFirst: what was at the gate of a lane that ended is not written, and no longer waits",
+    },
+  },
+  {
+    name: "a sink that stops at the first failure may have a route before it",
+    breaks: "B2",
+    file: "src/topology/paths.ts",
+    text: 'node.kind === "route" || uses.length > 1',
+    becomes: "uses.length > 1",
+    killer: {
+      file: "src/topology/compile.test.ts",
+      test: "compile reports a sink that stops at the first failure where its source leads to another one, or by two ways to it, and nothing else",
+    },
+  },
 ];

@@ -143,7 +143,8 @@ async function moveTorn(path: string, handle: AppendHandle, from: number, to: nu
   await handle.datasync();
 }
 
-async function syncFolder(folder: string): Promise<void> {
+/** Makes what was done to the names in a folder survive a power cut. */
+export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, constants.O_RDONLY);
   try {
     await handle.sync();

@@ -1,5 +1,6 @@
 import { access, constants } from "node:fs/promises";
 import type { Connection, Requirement, Unmet } from "../../component/connection.ts";
+import type { IdStore } from "../../component/id-store.ts";
 import { callerLocation, type Location } from "../../component/location.ts";
 import {
   byteCount,
@@ -13,9 +14,12 @@ import type { Source } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import { tornEnding } from "./append-file.ts";
 import { draftEnding } from "./checkpoint.ts";
+import { type IdStoreOptions, idStore } from "./id-store.ts";
 import { pathProblem, pathToRead, placeOf } from "./path.ts";
 import { type LineFormat, openLineSink } from "./sink.ts";
 import { openLineSource } from "./source.ts";
+
+export type { IdStoreOptions };
 
 export interface FileOptions {
   /** Folder that all paths are within; relative to the working directory. Default: that directory. */
@@ -59,10 +63,12 @@ export interface FileSinkOptions {
   readonly format?: LineFormat;
 }
 
-/** Files in a folder: sources read lines, sinks append them. */
+/** Files in a folder: sources read lines, sinks append them, id stores remember what was delivered. */
 export interface FileConnection extends Connection {
   source(options: FileSourceOptions): Source;
   sink(options: FileSinkOptions): Sink;
+  /** Where a `dedup` keeps the ids of what was delivered, so that they outlive the process. */
+  idStore(options: IdStoreOptions): IdStore;
 }
 
 const text = { type: "string", minLength: 1 } as const;
@@ -105,6 +111,7 @@ export function file(options: FileOptions = {}): FileConnection {
     ...connectionTo("file", root, problems),
     source: (given) => fileSource(connection, root, given),
     sink: (given) => fileSink(connection, root, given),
+    idStore: (given) => idStore(root, given, problems),
   };
   return connection;
 }
