@@ -25,6 +25,8 @@ import { inertSink, inertSource } from "./testing/inert.ts";
 
 const names = [
   "MillraceError",
+  "Outcome",
+  "PlainRecords",
   "batch",
   "compile",
   "compileAll",

@@ -103,6 +103,20 @@ export function run(plan: Plan, options: Partial<RunOptions> = {}): Run {
 /** An error of Millrace: a code, what happened, and what to do. */
 export { MillraceError } from "./errors.ts";
 
+// Writing a connector of one's own: see `millrace/testing` for the scenarios that every connector passes.
+
+/** What a source and a sink are, and what they are given. */
+export type { Refusal, SinkSession } from "./component/sink.ts";
+export type { Intake, SourceContext, SourceSession } from "./component/source.ts";
+export type { Batch, Destination } from "./message/batch.ts";
+export type { Chunk } from "./message/chunk.ts";
+export type { Lane } from "./message/lane.ts";
+/** How a message ended: what sinks settle messages with. */
+export { Outcome } from "./message/outcome.ts";
+export type { PlainRecord, Records } from "./message/records.ts";
+/** Records that a source has as objects, as it offers them to its intake. */
+export { PlainRecords } from "./message/records.ts";
+
 // Types that authors and embedding programs name.
 
 /** What all connectors have in common, and how long and how large options are written. */

@@ -49,6 +49,8 @@ export interface Refusal {
 export interface SinkStatus {
   readonly ready: boolean;
   readonly reason?: string;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[];
   readonly lastErrors: readonly { readonly message: string; readonly at: number }[];
 }
 

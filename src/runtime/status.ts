@@ -1,4 +1,5 @@
 import type { Conservation } from "./credit.ts";
+import type { Stall } from "./watchdog.ts";
 
 /** How one source is doing. */
 export interface SourceReport {
@@ -6,6 +7,10 @@ export interface SourceReport {
   readonly type: string;
   readonly ready: boolean;
   readonly reason: string | undefined;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[] | undefined;
+  /** Present while it stands still though there is something to read or to settle. */
+  readonly stall?: Stall | undefined;
   readonly conservation: Conservation;
   readonly lanes: readonly {
     readonly name: string;
@@ -31,6 +36,8 @@ export interface SinkReport {
   readonly type: string;
   readonly ready: boolean;
   readonly reason: string | undefined;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[] | undefined;
   /** Messages acknowledged by the destination. */
   readonly written: number;
   /** Batches under way. */

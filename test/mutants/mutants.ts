@@ -8,6 +8,7 @@ import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
 import { sql } from "./sql.ts";
 import { stores } from "./stores.ts";
+import { watchdog } from "./watchdog.ts";
 import { windows } from "./windows.ts";
 import { wire } from "./wire.ts";
 import { xfm } from "./xfm.ts";
@@ -32,6 +33,7 @@ export const mutants: readonly Mutant[] = [
   ...rabbitmq,
   ...lanes,
   ...runtime,
+  ...watchdog,
   ...dedup,
   ...stores,
   ...windows,

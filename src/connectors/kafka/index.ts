@@ -4,6 +4,7 @@ import { callerLocation, type Location } from "../../component/location.ts";
 import { type OptionProblem, optionProblems } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
+import { watchOptions, watchProblems } from "../../component/watch-options.ts";
 import { messageOf } from "../../errors.ts";
 import { addressProblems } from "./addresses.ts";
 import type { KafkaClient, KafkaDriver, NewTopic } from "./driver.ts";
@@ -75,7 +76,11 @@ class KafkaCluster implements KafkaConnection {
   source(options: KafkaSourceOptions = {} as KafkaSourceOptions): Source {
     const problems = optionProblems("kafka source", kafkaSourceSchema, options);
     if (problems.length === 0) {
-      problems.push(...topicNameProblems("kafka source", options.topics), ...groupTimeProblems(options));
+      problems.push(
+        ...topicNameProblems("kafka source", options.topics),
+        ...groupTimeProblems(options),
+        ...watchProblems("kafka source", options),
+      );
     }
     const targets = Array.isArray(options.topics) ? options.topics : [];
     return {
@@ -100,6 +105,7 @@ class KafkaCluster implements KafkaConnection {
         among: "topology" as const,
       })),
       credit: kafkaCredit(options),
+      watch: watchOptions(options),
       location: callerLocation(),
       open: (context) => {
         const { holdsRebalance } = this.#driverFor(context);

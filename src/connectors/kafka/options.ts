@@ -7,6 +7,7 @@ import {
 } from "../../component/options.ts";
 import { reveal, type Secret } from "../../component/secret.ts";
 import type { CreditOptions } from "../../component/source.ts";
+import { watchSchema } from "../../component/watch-options.ts";
 
 /** How to reach a cluster. */
 export interface KafkaOptions {
@@ -89,6 +90,25 @@ export interface KafkaSourceOptions {
    * from the `earliest` message, loudly and counted, or `fail` the run. Default "earliest".
    */
   readonly onOffsetOutOfRange?: "earliest" | "fail";
+  /** How often it is looked whether the topics have got more partitions. Default "30s". */
+  readonly metadataAge?: Duration;
+  /**
+   * When a topic gains partitions, keys move: what came of a key before lies in another partition than what comes
+   * now, so that its order, and dedup by lane, hold from then on only. `accept` reads the new partitions from their
+   * beginning and says so in status and log; `fail` ends the run before more is taken in. Default "accept".
+   */
+  readonly onPartitionGrowth?: "accept" | "fail";
+  /**
+   * How long a partition may have lag while nothing of it is fetched or settled. Default "2m", which is longer than
+   * clients take to notice a dead connection by themselves; it should exceed `requestTimeout`.
+   */
+  readonly stallTimeout?: Duration;
+  /**
+   * What is done then, beside saying so in `/readyz`, `/status`, metrics and log: `restart` leaves the group and joins
+   * it again on new connections, at most once in `stallTimeout`, later less often; `report` does nothing more. It is
+   * for a source that stands still by itself: where a sink keeps it waiting, nothing is restarted. Default "restart".
+   */
+  readonly onStall?: "restart" | "report";
 }
 
 export interface KafkaSinkOptions {
@@ -101,6 +121,14 @@ export interface KafkaSinkOptions {
   readonly replicationFactor?: number;
   /** Longest wait between attempts to write. Default "5s"; attempts never end, unless `giveUpAfter` says so. */
   readonly maxBackoff?: Duration;
+  /** How often it is looked whether the topic has got more partitions. Default "30s". */
+  readonly metadataAge?: Duration;
+  /**
+   * When the topic gains partitions: `keep` goes on with those there were at the start, so that each key stays where
+   * it is, until the next start; `accept` spreads keys over all at once, and a key that moves loses its order there;
+   * `fail` ends the run. Status and log say what was done. Default "keep".
+   */
+  readonly onPartitionGrowth?: "keep" | "accept" | "fail";
   /**
    * Best effort: a message that could not be written for so long is given up, and counted as `lost`. Default: never.
    * Upstream it is acknowledged, so it comes from nowhere again.
@@ -182,6 +210,9 @@ export const kafkaSourceSchema: OptionsSchema = {
     maxBytesPerPartition: size,
     maxWait: duration,
     onOffsetOutOfRange: { enum: ["earliest", "fail"] },
+    metadataAge: duration,
+    onPartitionGrowth: { enum: ["accept", "fail"] },
+    ...watchSchema,
   },
 };
 
@@ -195,6 +226,8 @@ export const kafkaSinkSchema: OptionsSchema = {
     partitions: { type: "integer", minimum: 1, maximum: 100_000 },
     replicationFactor: { type: "integer", minimum: 1, maximum: 32_767 },
     maxBackoff: duration,
+    metadataAge: duration,
+    onPartitionGrowth: { enum: ["keep", "accept", "fail"] },
     giveUpAfter: duration,
   },
 };
@@ -229,6 +262,11 @@ export function groupTimes(options: KafkaSourceOptions): {
   const sessionTimeout = milliseconds(options.sessionTimeout, 30_000);
   const usual = Math.max(1, Math.min(3_000, Math.floor(sessionTimeout / 3)));
   return { sessionTimeout, heartbeatInterval: milliseconds(options.heartbeatInterval, usual) };
+}
+
+/** ms */
+export function metadataAge(options: Pick<KafkaSourceOptions, "metadataAge">): number {
+  return milliseconds(options.metadataAge, 30_000);
 }
 
 export function kafkaCredit(options: KafkaSourceOptions): CreditOptions {

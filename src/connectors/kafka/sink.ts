@@ -2,7 +2,7 @@ import type { Context, Time, Timer } from "../../component/context.ts";
 import type { Failure } from "../../component/failure.ts";
 import { milliseconds } from "../../component/options.ts";
 import type { Refusal, SinkSession, SinkStatus } from "../../component/sink.ts";
-import { messageOf } from "../../errors.ts";
+import { MillraceError, messageOf } from "../../errors.ts";
 import type { Batch, Destination } from "../../message/batch.ts";
 import type { Chunk } from "../../message/chunk.ts";
 import { Outcome } from "../../message/outcome.ts";
@@ -15,7 +15,8 @@ import {
 } from "./driver.ts";
 import { explained, missingTopic, RecentErrors } from "./errors.ts";
 import { openPersistently } from "./opening.ts";
-import type { KafkaSinkOptions } from "./options.ts";
+import { type KafkaSinkOptions, metadataAge } from "./options.ts";
+import { type Growth, GrowthWatch } from "./partition-growth.ts";
 import { crc32Partition, murmur2Partition } from "./partitioner.ts";
 
 /** A limit below this would refuse nearly everything: the topic is misconfigured, not the messages. */
@@ -104,7 +105,11 @@ class KafkaSinkSession implements SinkSession {
   readonly #client: KafkaClient;
   readonly #producer: Producer;
   readonly #topic: string;
-  readonly #queues: readonly PartitionQueue[];
+  readonly #queues: PartitionQueue[];
+  readonly #growth: GrowthWatch;
+  #note: string | undefined;
+  /** Why nothing more is taken. */
+  #failure: MillraceError | undefined;
   readonly #partitionOf: (key: Buffer, partitions: number) => number;
   readonly #limitAtOpen: number;
   readonly #maxBackoff: number;
@@ -136,6 +141,13 @@ class KafkaSinkSession implements SinkSession {
       (_, partition) => new PartitionQueue(options.topic, partition),
     );
     this.#partitionOf = options.partitioner === "crc32" ? crc32Partition : murmur2Partition;
+    this.#growth = new GrowthWatch(
+      context,
+      client,
+      new Map([[options.topic, partitions]]),
+      metadataAge(options),
+      (growth) => this.#grown(growth, options.onPartitionGrowth ?? "keep"),
+    );
     this.#limitAtOpen = limit;
     this.#limit = limit;
     this.#maxBackoff = milliseconds(options.maxBackoff, 5_000);
@@ -154,6 +166,7 @@ class KafkaSinkSession implements SinkSession {
   }
 
   write(batch: Batch): Promise<readonly Refusal[]> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
     if (batch.length === 0) return Promise.resolve([]);
     return new Promise((resolve) => {
       const queue = batch.destination as PartitionQueue;
@@ -173,17 +186,42 @@ class KafkaSinkSession implements SinkSession {
 
   async close(deadline: Time): Promise<void> {
     this.#closed = true;
+    this.#growth.stop();
     for (const queue of this.#queues) queue.retry?.cancel();
     await this.#producer.close(deadline);
     await this.#client.close(deadline);
   }
 
   status(): SinkStatus {
+    const reason = this.#failure?.message ?? this.#trouble;
     return {
-      ready: this.#trouble === undefined,
-      ...(this.#trouble === undefined ? {} : { reason: this.#trouble }),
+      ready: reason === undefined,
+      ...(reason === undefined ? {} : { reason }),
+      ...(this.#note === undefined ? {} : { notes: [this.#note] }),
       lastErrors: this.#errors.list,
     };
+  }
+
+  /** Keys that are on their way stay on it, whatever is decided for those to come. */
+  #grown({ topic, before, now }: Growth, policy: NonNullable<KafkaSinkOptions["onPartitionGrowth"]>): void {
+    const { logger, node } = this.#context;
+    const grown = `topic "${topic}" has ${now} partitions instead of ${before}`;
+    if (policy === "fail") {
+      this.#failure = new MillraceError("gave-up", `${node}: ${grown}, and keys would go elsewhere`, {
+        remedy: 'start again, or set onPartitionGrowth: "keep" or "accept"',
+      });
+      logger.error({ node, topic, before, now }, this.#failure.message);
+      return;
+    }
+    if (policy === "accept") {
+      for (let partition = this.#queues.length; partition < now; partition++) {
+        this.#queues.push(new PartitionQueue(topic, partition));
+      }
+      this.#note = `${grown}: keys go to all of them, and one that moved has its order from here on only`;
+    } else {
+      this.#note = `${grown}: keys stay in the first ${this.#queues.length} until the next start`;
+    }
+    logger.warn({ node, topic, before, now }, this.#note);
   }
 
   /** Batches written in one turn of the event loop go out together. */
@@ -290,11 +328,11 @@ class KafkaSinkSession implements SinkSession {
       try {
         if (await this.#tooLarge(queue)) return;
       } catch (unread) {
-        this.#note(`${queue.name}: ${messageOf(unread)}`);
+        this.#tell(`${queue.name}: ${messageOf(unread)}`);
       }
     }
     if (error.code === "invalid" && !inCompany && this.#invalid(queue, error)) return;
-    this.#note(`${queue.name}: ${explained(messageOf(error))}`);
+    this.#tell(`${queue.name}: ${explained(messageOf(error))}`);
     this.#giveUpOld(queue);
     const wait = Math.min(this.#maxBackoff, 50 * 2 ** Math.min(queue.failures - 1, 20));
     // A failure in company says nothing of whose it was: each is tried again at once, by itself.
@@ -401,7 +439,7 @@ class KafkaSinkSession implements SinkSession {
     this.#limit = description.maxMessageBytes;
   }
 
-  #note(message: string): void {
+  #tell(message: string): void {
     if (this.#trouble === undefined) {
       this.#context.logger.warn(
         { node: this.#context.node, error: message },

@@ -4,6 +4,7 @@ import { callerLocation, type Location } from "../../component/location.ts";
 import { type OptionProblem, optionProblems } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
+import { watchOptions, watchProblems } from "../../component/watch-options.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import {
   type Administration,
@@ -106,6 +107,7 @@ class RabbitmqBroker implements RabbitmqConnection {
 
   source(options: RabbitmqSourceOptions = {} as RabbitmqSourceOptions): Source {
     const problems = optionProblems("rabbitmq source", rabbitmqSourceSchema, options);
+    if (problems.length === 0) problems.push(...watchProblems("rabbitmq source", options));
     const sound = problems.length === 0 && this.problems.length === 0;
     if (sound) problems.push(...sourceProblems(options, this.#options));
     const gate = sound ? options.gate : undefined;
@@ -133,6 +135,7 @@ class RabbitmqBroker implements RabbitmqConnection {
       targetKind: "queue",
       lanes: 1,
       credit: rabbitmqCredit(options),
+      watch: watchOptions(options),
       open: (context) => {
         const setting = this.#setting(context, "consume");
         if (gate === undefined) return openRabbitmqSource(context, setting, options);

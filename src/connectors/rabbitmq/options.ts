@@ -12,6 +12,7 @@ import {
 } from "../../component/options.ts";
 import { reveal, type Secret } from "../../component/secret.ts";
 import type { CreditOptions } from "../../component/source.ts";
+import { watchSchema } from "../../component/watch-options.ts";
 import type { Message } from "../../message/chunk.ts";
 import type { GateSettings } from "./depth-gate.ts";
 import type { ExchangeSettings, FieldTable, FieldValue, QueueSettings } from "./driver.ts";
@@ -132,6 +133,17 @@ export interface RabbitmqSourceOptions {
    * message until that one is through. "0s" turns this off.
    */
   readonly consumerTimeout?: Duration;
+  /**
+   * How long messages may be ready in the queue while this consumer has room and gets none. Default "2m". One of
+   * several consumers that has not had a message yet may be standing by, and is not counted.
+   */
+  readonly stallTimeout?: Duration;
+  /**
+   * What is done then, beside saying so in `/readyz`, `/status`, metrics and log: `restart` consumes anew on another
+   * connection, at most once in `stallTimeout`, later less often; `report` does nothing more. It is for a source that
+   * stands still by itself: where a sink keeps it waiting, nothing is restarted. Default "restart".
+   */
+  readonly onStall?: "restart" | "report";
   /** Takes nothing in while queues further down the line are too deep. */
   readonly gate?: RabbitmqGate;
 }
@@ -296,6 +308,7 @@ export const rabbitmqSourceSchema: OptionsSchema = {
     key: { enum: ["none", "routing-key"] },
     acceptDrops: flag,
     consumerTimeout: duration,
+    ...watchSchema,
     gate: {
       type: "object",
       required: ["on", "queues", "closeAt"],

@@ -1,6 +1,6 @@
 import { Backoff, pause } from "../../component/backoff.ts";
 import type { Time, Timer } from "../../component/context.ts";
-import type { SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
+import type { LaneLag, SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
 import { Administration, administer, createMissing, declareAll, hasQueue } from "./declare.ts";
@@ -24,6 +24,8 @@ const individualAfter = 100;
 const individualPart = 1 / 4;
 /** How often it is looked whether the sinks answer again, ms. */
 const downstreamTick = 1_000;
+/** Delivery tags begin with it on each channel. */
+const firstTag = 1;
 /** A consumer that lived so long was a good one, and the next wait begins small again, ms. */
 const goodAfter = 1_000;
 
@@ -161,6 +163,21 @@ class RabbitmqSourceSession implements SourceSession {
     );
     if (messageCount > 0 || !(await consumption.roundTrip())) return false;
     return consumption === this.#consumption && consumption.consuming && consumption.waiting === 0;
+  }
+
+  async lag(): Promise<readonly LaneLag[]> {
+    const consumption = this.#consumption;
+    if (consumption?.lane === undefined || !consumption.consuming) return [];
+    const { messageCount, consumerCount } = await this.#administer().ask((channel) =>
+      channel.checkQueue(this.#options.queue),
+    );
+    const { lane } = consumption;
+    if (consumption !== this.#consumption || lane === undefined) return [];
+    // With a single active consumer the others get nothing, however much there is, and nobody tells them.
+    const mayStandBy = consumerCount > 1 && lane.position === firstTag;
+    return [
+      { lane, lag: messageCount, asking: consumption.hasRoom && !mayStandBy && (this.#gate?.isOpen ?? true) },
+    ];
   }
 
   #administer(): Administration {
@@ -441,6 +458,16 @@ class Consumption {
     return this.#closed;
   }
 
+  get lane(): Lane | undefined {
+    return this.#lane;
+  }
+
+  /** The broker may send more: the prefetch is not used up. */
+  get hasRoom(): boolean {
+    const inHand = this.waiting + (this.#lane?.inFlight ?? 0);
+    return inHand < (this.#probing ? 1 : this.#options.prefetch);
+  }
+
   get fault(): AmqpError | undefined {
     return this.#fault;
   }
@@ -536,7 +563,7 @@ class Consumption {
         origin: { target: this.#options.queue },
         epoch: this.#options.epoch,
         ack: "individual",
-        start: 1,
+        start: firstTag,
         onProgress: () => this.#progress(),
       });
     }

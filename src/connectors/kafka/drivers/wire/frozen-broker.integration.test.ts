@@ -34,7 +34,7 @@ test("a frozen broker that leads a partition and keeps the group's books holds t
   const recorder = new Recorder();
   const subscription = await client.subscribe(
     {
-      ...{ group, topics: [topic], maxBytesPerPartition: 2 ** 20, maxWait: 100 },
+      ...{ group, topics: [topic], maxBytesPerPartition: 2 ** 20, maxWait: 100, metadataAge: 30_000 },
       ...{ sessionTimeout: 10_000, rebalanceTimeout: 20_000, heartbeatInterval: 500 },
     },
     recorder,

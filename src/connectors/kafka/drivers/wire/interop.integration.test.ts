@@ -62,7 +62,13 @@ async function read(
   const recorder = new Recorder();
   recorder.subscription = await connect(t, kafka).subscribe(
     {
-      ...{ group: freshName("group"), topics, maxBytesPerPartition: 2 ** 20, maxWait: 100 },
+      ...{
+        group: freshName("group"),
+        topics,
+        maxBytesPerPartition: 2 ** 20,
+        maxWait: 100,
+        metadataAge: 30_000,
+      },
       ...{ sessionTimeout: 6_000, rebalanceTimeout: 10_000, heartbeatInterval: 500 },
     },
     recorder,

@@ -37,7 +37,7 @@ function ours(driver: KafkaDriver): Join {
     const recorder = new Recorder();
     const subscription = await client.subscribe(
       {
-        ...{ group, topics: [topic], maxBytesPerPartition: 2 ** 20, maxWait: 100 },
+        ...{ group, topics: [topic], maxBytesPerPartition: 2 ** 20, maxWait: 100, metadataAge: 30_000 },
         ...{ sessionTimeout: 6_000, rebalanceTimeout: 20_000, heartbeatInterval: 200 },
       },
       recorder,

@@ -18,6 +18,7 @@ import { wireDriver, wireDriverWith } from "./driver.ts";
 const options = {
   maxBytesPerPartition: 2 ** 20,
   maxWait: 100,
+  metadataAge: 30_000,
   sessionTimeout: 6_000,
   rebalanceTimeout: 30_000,
   heartbeatInterval: 200,

@@ -42,7 +42,13 @@ test("over its quota a client waits as long as the broker says, and no request r
   const recorder = new Recorder();
   recorder.subscription = await client.subscribe(
     {
-      ...{ group: freshName("group"), topics: [topic], maxBytesPerPartition: 150_000, maxWait: 100 },
+      ...{
+        group: freshName("group"),
+        topics: [topic],
+        maxBytesPerPartition: 150_000,
+        maxWait: 100,
+        metadataAge: 30_000,
+      },
       ...{ sessionTimeout: 6_000, rebalanceTimeout: 10_000, heartbeatInterval: 500 },
     },
     recorder,

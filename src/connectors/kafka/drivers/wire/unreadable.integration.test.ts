@@ -100,7 +100,13 @@ export default topology("old", (t) => {
     });
     recorder.subscription = await client.subscribe(
       {
-        ...{ group: freshName("group"), topics: [topic], maxBytesPerPartition: 2 ** 20, maxWait: 100 },
+        ...{
+          group: freshName("group"),
+          topics: [topic],
+          maxBytesPerPartition: 2 ** 20,
+          maxWait: 100,
+          metadataAge: 30_000,
+        },
         ...{ sessionTimeout: 6_000, rebalanceTimeout: 10_000, heartbeatInterval: 500 },
       },
       listener,

@@ -28,6 +28,8 @@ export interface Consumer {
   /** Most unacknowledged; 0 is unlimited. */
   readonly prefetch: number;
   unacknowledged: number;
+  /** Gets nothing, and nobody knows why. */
+  isDumb: boolean;
 }
 
 /** Ready messages of one priority, by place. */
@@ -157,6 +159,7 @@ export class Queue {
         : this.consumers;
     for (let i = 0; i < eligible.length; i++) {
       const consumer = eligible[(this.#turn + i) % eligible.length]!;
+      if (consumer.isDumb) continue;
       if (consumer.prefetch === 0 || consumer.unacknowledged < consumer.prefetch) return consumer;
     }
     return undefined;
