@@ -59,6 +59,7 @@ const subscription = await client.subscribe(
     heartbeatInterval: 3_000,
     maxBytesPerPartition: 2 ** 20,
     maxWait: 500,
+    metadataAge: 30_000,
   },
   {
     assigned(all) {
