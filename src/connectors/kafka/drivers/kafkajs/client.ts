@@ -220,12 +220,15 @@ const compressionTypes: Readonly<Record<Codec, number>> = {
 /**
  * kafkajs keeps a connection on which an answer did not come in time, and sends the next request on it too. Where
  * nothing comes through any more while the connection stays open, that would go on for ever: after such a request
- * everything is connected anew.
+ * everything is connected anew. It also leaves out partitions that its metadata does not know, and reads that only once:
+ * one that an answer leaves out twice in a row may be new, and connecting anew reads it again.
  */
 class KafkaJsProducerPort implements Producer {
   readonly #context: Context;
   readonly #producer: KafkaJsProducer;
   #silent = false;
+  /** Partitions that the last answer to a request for them left out. */
+  readonly #leftOut = new Set<string>();
   #mending: Promise<void> | undefined;
   #closed = false;
 
@@ -311,8 +314,12 @@ class KafkaJsProducerPort implements Producer {
         answers.map((answer) => [`${answer.topicName}/${answer.partition}`, answer.baseOffset]),
       );
       return batches.flatMap(({ topic, partition }) => {
-        const offset = named.get(`${topic}/${partition}`);
-        return named.has(`${topic}/${partition}`)
+        const name = `${topic}/${partition}`;
+        const offset = named.get(name);
+        if (named.has(name)) this.#leftOut.delete(name);
+        else if (this.#leftOut.delete(name)) this.#silent = true;
+        else this.#leftOut.add(name);
+        return named.has(name)
           ? [
               {
                 topic,
