@@ -1,7 +1,10 @@
-import { Kafka, type KafkaMessage, logLevel } from "kafkajs";
+import kafkajs, { type Kafka, type KafkaMessage } from "kafkajs";
 import { PooledWork } from "../src/component/system.ts";
 import { registerCodecs } from "../src/connectors/kafka/drivers/kafkajs/codecs.ts";
 import { until } from "./brokers/until.ts";
+
+// A CommonJS module, whose exports Node does not all find by name.
+const { CompressionCodecs, CompressionTypes, Kafka: Client, logLevel } = kafkajs;
 
 // kafkajs reads gzip alone by itself.
 registerCodecs(new PooledWork());
@@ -17,7 +20,7 @@ export interface LogRecord {
 
 /** A client of the cluster that logs nothing. */
 export function quietKafka(bootstrap: string): Kafka {
-  return new Kafka({
+  return new Client({
     brokers: bootstrap.split(","),
     logLevel: logLevel.NOTHING,
     retry: { retries: 20, initialRetryTime: 100, maxRetryTime: 1_000 },
@@ -133,4 +136,33 @@ export async function committedOf(bootstrap: string, group: string, topic: strin
   } finally {
     await admin.disconnect();
   }
+}
+
+/** Which codecs a reader needs for a topic. */
+export async function codecsOf(bootstrap: string, topic: string): Promise<string[]> {
+  const used = new Set<string>();
+  const types = [
+    ["gzip", CompressionTypes.GZIP],
+    ["snappy", CompressionTypes.Snappy],
+    ["lz4", CompressionTypes.LZ4],
+    ["zstd", CompressionTypes.ZSTD],
+  ] as const;
+  const before = types.map(([, type]) => CompressionCodecs[type]);
+  types.forEach(([codec, type], i) => {
+    CompressionCodecs[type] = () => ({
+      ...before[i]!(),
+      decompress: (bytes: Buffer) => {
+        used.add(codec);
+        return before[i]!().decompress(bytes);
+      },
+    });
+  });
+  try {
+    await readTopic(bootstrap, topic);
+  } finally {
+    types.forEach(([, type], i) => {
+      CompressionCodecs[type] = before[i]!;
+    });
+  }
+  return [...used];
 }

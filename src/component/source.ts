@@ -135,6 +135,8 @@ export interface SourceStatus {
   /** What keeps it from being ready or from taking in, in words: "reconnecting", "blocked by a memory alarm". */
   readonly reason?: string;
   readonly lastErrors: readonly { readonly message: string; readonly at: number }[];
+  /** Messages that wait upstream and were not read yet, where that is known; it may be some seconds old. */
+  readonly queued?: number;
 }
 
 /** An opened source. Reconnects, rebalances and rejoins happen inside; its stream errors only for class system. */

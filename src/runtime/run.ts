@@ -186,6 +186,7 @@ class PlanRun implements Run {
       mode: this.#mode,
       startedAt: this.#startedAt,
       ready: this.#mode === "running" && [...sources, ...sinks, ...deadLetters].every(({ ready }) => ready),
+      ...(this.#plan.nodes.some(mayLose) ? { bestEffort: true } : {}),
       conservation: total(sources.map(({ conservation }) => conservation)),
       sources,
       sinks,
@@ -480,6 +481,7 @@ class PlanRun implements Run {
         checkpoint: lane.checkpoint,
       })),
       backlog: intake?.waitingCount ?? 0,
+      ...(status?.queued === undefined ? {} : { queued: status.queued }),
       held: intake?.credit.held ?? 0,
       waiting: intake?.credit.waiting ?? 0,
       creditMessages: credit.messages,
@@ -553,4 +555,9 @@ function total(parts: readonly Conservation[]): Conservation {
     for (const name of Object.keys(sum) as (OutcomeName | "accepted" | "inFlight")[]) sum[name] += part[name];
   }
   return sum;
+}
+
+function mayLose(node: PlanNode): boolean {
+  if (node.kind === "source") return !node.source.capabilities.replays;
+  return node.kind === "sink" && node.sink.capabilities.loses === true;
 }

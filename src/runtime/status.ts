@@ -16,6 +16,8 @@ export interface SourceReport {
   }[];
   /** Fetched and waiting for credit. */
   readonly backlog: number;
+  /** Not fetched yet, where the source knows. */
+  readonly queued?: number;
   /** Of those in flight: held by windows, and waiting for a twin. */
   readonly held: number;
   readonly waiting: number;
@@ -46,6 +48,8 @@ export interface RunStatus {
   /** Milliseconds since 1970. */
   readonly startedAt: number;
   readonly ready: boolean;
+  /** True where a message may be lost: a source cannot read again what it has read, or a sink may give up. */
+  readonly bestEffort?: boolean;
   /** Of all sources together. */
   readonly conservation: Conservation;
   readonly sources: readonly SourceReport[];

@@ -10,6 +10,9 @@ export interface Command {
   readonly file: string;
   readonly args: readonly string[];
   readonly env: NodeJS.ProcessEnv;
+  /** Whom it runs as. Default: whoever runs this. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 /**
@@ -37,16 +40,22 @@ export class Server {
     return child !== undefined && child.exitCode === null && child.signalCode === null;
   }
 
+  get pid(): number {
+    const pid = this.#child?.pid;
+    if (!this.running || pid === undefined) throw new Error(`${this.#command.name} does not run`);
+    return pid;
+  }
+
   /** Starts the process and waits until `ready` answers true. Throws with the end of its log if it dies first. */
   async start(ready: () => boolean | Promise<boolean>, within = 90_000): Promise<void> {
     if (this.running) throw new Error(`${this.#command.name} runs already`);
     const log = openSync(this.#log, "a");
     this.#logStart = statSync(this.#log).size;
-    const { file, args, env } = this.#command;
+    const { name: _, file, args, ...rest } = this.#command;
     const child = spawn(file, args, {
       detached: true,
       cwd: this.#home.path,
-      env,
+      ...rest,
       stdio: ["ignore", log, log],
     });
     closeSync(log);
@@ -106,9 +115,7 @@ export class Server {
   }
 
   #signal(signal: NodeJS.Signals): void {
-    const pid = this.#child?.pid;
-    if (!this.running || pid === undefined) throw new Error(`${this.#command.name} does not run`);
-    process.kill(-pid, signal);
+    process.kill(-this.pid, signal);
   }
 
   #complaint(what: string): string {

@@ -36,12 +36,12 @@ export interface Bed {
   readonly troubles: Readonly<Record<string, Trouble>>;
   /** What the runner logs when it is at work. */
   readonly atWork: string;
-  /** What the runner logs whenever an epoch, or a channel, begins, or a sink's writes are in doubt. */
-  readonly beginnings: RegExp;
-  /** Most messages that are in flight at once. */
-  readonly credit: number;
-  /** How long an acknowledgement is put off, ms; 0 where what is not acknowledged is within `credit`. */
-  readonly commitInterval: number;
+  /** Most messages between the checkpoint and the newest: the end of a runner, or of an epoch, may repeat them. */
+  readonly span: number;
+  /** Most messages that were delivered between two acknowledgements, and may be repeated as well. */
+  readonly admitted: number;
+  /** How often in this log of a runner an epoch ended that the runner outlived, or a write was left in doubt that may be made twice. */
+  losses(log: string): number;
   /** Whether order holds with several runners at once. */
   readonly keepsOrderAmongMembers: boolean;
   /** Messages fed so far. */
@@ -58,8 +58,11 @@ export interface Bed {
   delivered(): Promise<number>;
   /** Whether nothing of the input is left to do. */
   drained(): Promise<boolean>;
-  /** Looks for early acks; no runner is at work meanwhile. */
-  inspect(): Promise<void>;
+  /**
+   * Looks for early acks; no runner is at work meanwhile. Returns how many messages are downstream and will be read
+   * again.
+   */
+  inspect(): Promise<number>;
   /** Kills a broker, or stops it in good order; `meanwhile` happens while it is away. */
   restart(how: "kill" | "clean", meanwhile: () => Promise<void>): Promise<void>;
   /** Most resident memory that the runner may take, in bytes, when it took `base` before any work. */

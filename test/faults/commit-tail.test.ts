@@ -46,3 +46,34 @@ test("a commit behind the last one is noted, whichever bytes it has", needs("kaf
   await until("all are read", () => tail.count === 6);
   assert.deepEqual(tail.regressions, ["orders/10: 657930 to 657929", "orders/0: 7 to 6"]);
 });
+
+test(
+  "what an interval admits: the largest steps of all partitions, without those after a pause",
+  needs("kafka", "kcat"),
+  async (t) => {
+    const kafka = await sharedKafka();
+    const log = await kafka.createTopic(freshName("commits"), { partitions: 1 });
+    const tail = new CommitTail(kafka.bootstrap, "orders-etl", "orders", log);
+    t.after(() => tail.stop());
+    const producer = quietKafka(kafka.bootstrap).producer();
+    await producer.connect();
+    const commits = [
+      [0, 100, 0],
+      [0, 110, 20],
+      [1, 50, 20],
+      [0, 135, 40],
+      [1, 57, 60],
+      [0, 1_000, 141],
+      [0, 1_003, 150],
+    ] as const;
+    const began = Date.now();
+    const messages = commits.map(([partition, offset, after]) => ({
+      ...commitRecord("orders-etl", "orders", partition, offset),
+      timestamp: String(began + after),
+    }));
+    await producer.send({ topic: log, messages });
+    await producer.disconnect();
+    await until("all are read", () => tail.count === commits.length);
+    assert.equal(tail.admitted, 25 + 7);
+  },
+);

@@ -1,8 +1,7 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { findProgram } from "../brokers/program.ts";
+import { Follower } from "./follower.ts";
 
-/** Between two records: nothing that a record holds. */
-const end = Buffer.from("\x1e-- next --\x1e");
+/** Who commits nothing for so long has nothing to commit, or cannot, ms. */
+const pause = 100;
 
 /**
  * Follows what a group commits for one topic, in the broker's own log, and notes where an offset goes back.
@@ -15,70 +14,33 @@ export class CommitTail {
   readonly regressions: string[] = [];
   /** Commits read. */
   count = 0;
-  readonly #bootstrap: string;
   readonly #group: string;
   readonly #topic: string;
-  readonly #log: string;
-  /** By partition of the log: the next offset. */
-  readonly #next = new Map<number, number>();
-  readonly #committed = new Map<number, number>();
-  readonly #kill = () => this.#child?.kill("SIGKILL");
-  #child: ChildProcess | undefined;
-  #rest: Buffer = Buffer.alloc(0);
-  #over = false;
+  readonly #follower: Follower;
+  readonly #committed = new Map<number, { readonly offset: number; readonly at: number }>();
+  /** By partition: most messages between two commits. */
+  readonly #admitted = new Map<number, number>();
 
   /** @param log where the broker keeps commits. */
   constructor(bootstrap: string, group: string, topic: string, log = "__consumer_offsets") {
-    this.#bootstrap = bootstrap;
     this.#group = group;
     this.#topic = topic;
-    this.#log = log;
-    process.once("exit", this.#kill);
-    this.#follow();
+    this.#follower = new Follower(bootstrap, log, "%T %K %k%s", (_partition, _offset, record) =>
+      this.#record(record),
+    );
   }
 
-  async stop(): Promise<void> {
-    this.#over = true;
-    process.removeListener("exit", this.#kill);
-    const child = this.#child;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    await new Promise((resolve) => {
-      child.once("close", resolve);
-      child.kill("SIGKILL");
-    });
+  /** Most messages between two commits, all partitions together; pauses in committing do not count. */
+  get admitted(): number {
+    return [...this.#admitted.values()].reduce((sum, step) => sum + step, 0);
   }
 
-  #follow(): void {
-    const what = ["-b", this.#bootstrap, "-C", "-t", this.#log, "-o", "beginning", "-q", "-u", "-E"];
-    const settings = ["-X", "reconnect.backoff.max.ms=500"];
-    const format = ["-f", `%p %o %K %k%s${end.toString()}`];
-    this.#rest = Buffer.alloc(0);
-    const child = spawn(findProgram("kcat")!, [...what, ...settings, ...format], {
-      stdio: ["ignore", "pipe", "ignore"],
-    });
-    this.#child = child;
-    child.stdout.on("data", (bytes: Buffer) => this.#read(bytes));
-    child.once("close", () => {
-      if (!this.#over) this.#follow();
-    });
-  }
-
-  #read(bytes: Buffer): void {
-    let rest = Buffer.concat([this.#rest, bytes]);
-    for (let at = rest.indexOf(end); at >= 0; at = rest.indexOf(end)) {
-      this.#record(rest.subarray(0, at));
-      rest = rest.subarray(at + end.length);
-    }
-    this.#rest = rest;
+  stop(): Promise<void> {
+    return this.#follower.stop();
   }
 
   #record(record: Buffer): void {
-    const [head, logPartition, offset, keyLength] = /^(\d+) (\d+) (-?\d+) /.exec(
-      record.subarray(0, 60).toString("latin1"),
-    )!;
-    // One that was started anew tells again what is known.
-    if (Number(offset) < (this.#next.get(Number(logPartition)) ?? 0)) return;
-    this.#next.set(Number(logPartition), Number(offset) + 1);
+    const [head, time, keyLength] = /^(-?\d+) (-?\d+) /.exec(record.subarray(0, 40).toString("latin1"))!;
     const key = record.subarray(head.length, head.length + Number(keyLength));
     const value = record.subarray(head.length + Number(keyLength));
     // Versions 0 and 1 of a key are commits, higher ones tell of the group; without a value it is forgotten.
@@ -86,14 +48,20 @@ export class CommitTail {
     const groupLength = key.readInt16BE(2);
     const group = key.toString("utf8", 4, 4 + groupLength);
     const topicLength = key.readInt16BE(4 + groupLength);
-    const at = 6 + groupLength;
-    const name = key.toString("utf8", at, at + topicLength);
+    const nameAt = 6 + groupLength;
+    const name = key.toString("utf8", nameAt, nameAt + topicLength);
     if (group !== this.#group || name !== this.#topic) return;
-    const partition = key.readInt32BE(at + topicLength);
-    const committed = Number(value.readBigInt64BE(2));
-    const before = this.#committed.get(partition) ?? 0;
-    if (committed < before) this.regressions.push(`${name}/${partition}: ${before} to ${committed}`);
-    this.#committed.set(partition, committed);
+    this.#commit(key.readInt32BE(nameAt + topicLength), Number(value.readBigInt64BE(2)), Number(time));
+  }
+
+  #commit(partition: number, offset: number, at: number): void {
+    const before = this.#committed.get(partition);
+    this.#committed.set(partition, { offset, at });
     this.count++;
+    if (before === undefined) return;
+    if (offset < before.offset)
+      this.regressions.push(`${this.#topic}/${partition}: ${before.offset} to ${offset}`);
+    if (at - before.at > pause) return;
+    this.#admitted.set(partition, Math.max(offset - before.offset, this.#admitted.get(partition) ?? 0));
   }
 }

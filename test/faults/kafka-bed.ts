@@ -23,19 +23,19 @@ const outputs = 6;
 const group = "counters";
 const MiB = 2 ** 20;
 const sampleEvery = 300;
-const commitInterval = 25;
 
 export type KafkaBedDriver = "wire" | "kafkajs";
 
-/** Few in flight: what a fault may repeat is then a small part of what there is. */
+/** Few in flight, and few settled above a hole: what a fault may repeat is then a small part of what there is. */
 const credit = 150;
+const span = 75;
 
 const topologyText = (
   driver: KafkaBedDriver,
 ) => `import { batch, decode, dedup, env, kafka, key, topology } from "millrace";
 const cluster = kafka({ brokers: env("KAFKA_BROKERS"), requestTimeout: "4s", connectTimeout: "2s", driver: "${driver}" });
 export default topology("counters", (t) => {
-  t.from(cluster.source({ topics: ["in"], group: "${group}", credit: ${credit}, chunk: 50, commitInterval: "${commitInterval}ms",
+  t.from(cluster.source({ topics: ["in"], group: "${group}", credit: ${credit}, span: ${span}, chunk: 25, commitInterval: "10ms",
       sessionTimeout: "3s", heartbeatInterval: "500ms", rebalanceTimeout: "10s", maxWait: "100ms" }))
     .pipe(
       decode("json"),
@@ -75,15 +75,14 @@ export class KafkaBed implements Bed {
   readonly topology: string;
   readonly faults = new Faults();
   readonly atWork = "partitions assigned";
-  readonly beginnings = /"partitions assigned"|sink is in trouble/g;
-  readonly credit = credit;
-  readonly commitInterval = commitInterval;
+  readonly span = inputs * span;
   readonly keepsOrderAmongMembers = true;
   readonly earlyAcks = new Set<string>();
   readonly cuts: { readonly before: readonly Cut[]; readonly reply: readonly Cut[] };
   readonly troubles: Readonly<Record<string, Trouble>>;
   samples = 0;
   readonly #random: Random;
+  readonly #driver: KafkaBedDriver;
   readonly #cluster: KafkaCluster;
   readonly #folder: string;
   readonly #counters: Counters;
@@ -104,6 +103,7 @@ export class KafkaBed implements Bed {
       reply: replies("Produce", "Produce", "OffsetCommit", "Fetch"),
     };
     this.#random = random;
+    this.#driver = driver;
     this.#cluster = cluster;
     this.#folder = folder;
     this.#counters = new Counters(random);
@@ -114,6 +114,7 @@ export class KafkaBed implements Bed {
       "leaders moved every 2 s": () => this.#keepMovingLeaders(),
       "sink rejects all": () => this.#rejectAll(),
       "broker frozen": () => this.#freeze(),
+      "log disk full": () => this.#fillDisk(),
     };
   }
 
@@ -123,6 +124,10 @@ export class KafkaBed implements Bed {
 
   get regressions(): readonly string[] {
     return this.#commits?.regressions ?? [];
+  }
+
+  get admitted(): number {
+    return this.#commits?.admitted ?? 0;
   }
 
   get fed(): number {
@@ -146,8 +151,22 @@ export class KafkaBed implements Bed {
     return this.#arrived.size === this.fed;
   }
 
-  inspect(): Promise<void> {
-    return this.#sample();
+  /** What is assigned first begins where nothing ended. Writes in doubt are made once by an idempotent producer. */
+  losses(log: string): number {
+    const assigned = log.match(/"partitions assigned"/g)?.length ?? 0;
+    const doubts = this.#driver === "wire" ? 0 : (log.match(/sink is in trouble/g)?.length ?? 0);
+    return Math.max(0, assigned - 1) + doubts;
+  }
+
+  async inspect(): Promise<number> {
+    await this.#sample();
+    const { input } = this.#tails!;
+    return input.partitions.reduce(
+      (sum, records, partition) =>
+        sum +
+        records.slice(this.#checked[partition]).filter((count) => this.#arrived.has(idOf(count))).length,
+      0,
+    );
   }
 
   async restart(how: "kill" | "clean", meanwhile: () => Promise<void>): Promise<void> {
@@ -275,6 +294,16 @@ export class KafkaBed implements Bed {
     await this.feed(1_000, ordered);
     await pause(4_000);
     await limit([insync]);
+  }
+
+  /** A broker that cannot write gives up by itself; somebody makes room, and starts it again. */
+  async #fillDisk(): Promise<void> {
+    const broker = this.#anyBroker();
+    await this.#cluster.fillDisk(broker);
+    await this.feed(1_000, ordered);
+    await until("the broker has given up", () => !this.#cluster.runs(broker));
+    await this.feed(1_000, ordered);
+    await this.#cluster.restart(broker);
   }
 
   async #freeze(): Promise<void> {

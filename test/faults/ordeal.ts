@@ -47,12 +47,13 @@ export class Ordeal {
   #base = 0;
   #memory = 0;
   #recovery = 0;
-  #beginnings = 0;
+  /** Runners that were killed, and epochs and writes that were lost to runners which lived on. */
+  #crashes = 0;
+  #losses = 0;
+  /** What runners that were killed while acknowledgements could not be made left unacknowledged. */
+  #overdue = 0;
   /** The frame that the current fault strikes. */
   #where = "";
-  #blows = 0;
-  /** Most messages delivered within one commit interval: so many more may be repeated after a crash. */
-  #rush = 0;
 
   constructor(bed: Bed, random: Random, options: OrdealOptions) {
     this.#bed = bed;
@@ -98,8 +99,7 @@ export class Ordeal {
     );
     this.#options.log(`STUCK after ${nameOf(step)} ${this.#where}: ${error.message}`);
     this.#bed.faults.disarm();
-    await runner.kill();
-    this.#forget(runner);
+    await this.#crash(runner);
     await this.#start();
   }
 
@@ -118,7 +118,6 @@ export class Ordeal {
     await this.#bed.feed(portion, ordered);
     await this.#delivers(before + this.#random.next() * portion * 0.8);
     const ended = await this.#strike(step);
-    this.#blows++;
     await this.#bed.feed(Math.ceil(mean * 0.1), ordered);
     await this.#delivers(this.#bed.fed);
     const recovery = performance.now() - ended;
@@ -167,17 +166,19 @@ export class Ordeal {
   }
 
   async #kill(): Promise<number> {
-    await this.#killRunner();
-    await this.#bed.inspect();
+    this.#count("kill -9 of the runner");
+    await this.#crash(this.#runner);
+    const again = await this.#bed.inspect();
+    this.#where = `${again} to be read again`;
     const ended = performance.now();
     await this.#start();
     return ended;
   }
 
-  async #killRunner(): Promise<void> {
-    this.#count("kill -9 of the runner");
-    await this.#runner.kill();
-    this.#forget(this.#runner);
+  async #crash(runner: Millrace): Promise<void> {
+    await runner.kill();
+    this.#crashes++;
+    this.#forget(runner);
   }
 
   /** While a broker is away the runner goes on with what it has, or is killed too: holes stay open then. */
@@ -187,12 +188,15 @@ export class Ordeal {
     await this.#bed.restart(how, async () => {
       await pause(this.#random.next() * second);
       if (!dies) return;
-      await this.#runner.kill();
       this.#count("runner killed with a broker");
-      this.#forget(this.#runner);
+      await this.#crash(this.#runner);
     });
+    if (!dies) return performance.now();
+    const again = await this.#bed.inspect();
+    this.#where = `runner killed too, ${again} to be read again`;
+    this.#overdue += Math.max(0, again - this.#bed.span);
     const ended = performance.now();
-    if (dies) await this.#start();
+    await this.#start();
     return ended;
   }
 
@@ -262,9 +266,8 @@ export class Ordeal {
       await this.#works(second);
       await this.#bed.feed(300, family);
       await pause(1_000 + this.#random.next() * 1_000);
-      if (this.#random.next() < 0.5) await second.kill();
+      if (this.#random.next() < 0.5) await this.#crash(second);
       else await this.#stop(second);
-      this.#forget(second);
     }
     const ended = performance.now();
     if (family === unordered) await this.#drain();
@@ -293,11 +296,12 @@ export class Ordeal {
   async #stop(runner: Millrace): Promise<void> {
     const { code, stderr } = await runner.stop();
     if (code !== 0) this.#find("died", `exit code ${code} after SIGTERM: ${stderr.slice(-2_000)}`);
+    this.#forget(runner);
   }
 
   /** Keeps what the ended runner's log says. */
   #forget(runner: Millrace): void {
-    this.#beginnings += runner.stderr.match(this.#bed.beginnings)?.length ?? 0;
+    this.#losses += this.#bed.losses(runner.stderr);
     this.#runners.delete(runner);
   }
 
@@ -314,21 +318,25 @@ export class Ordeal {
   /** A clean stop, and one more run to the end of what is left. */
   async #finish(): Promise<void> {
     await this.#stop(this.#runner);
-    this.#forget(this.#runner);
     const last = this.#launch("--until-idle");
     const { code, stderr } = await Promise.race([
       last.ended,
       pause(patience, { code: "still running", stderr: last.stderr }, { ref: false }),
     ]);
     if (code !== 0) this.#find("stuck", `the last run: ${code}: ${stderr.slice(-2_000)}`);
-    this.#forget(last);
-    if (!last.over) await last.kill();
+    if (last.over) this.#forget(last);
+    else await this.#crash(last);
     await this.#bed.inspect();
   }
 
   async #judge(): Promise<Result> {
     const bed = this.#bed;
     const verdict = check(await bed.harvest());
+    const { span, admitted } = bed;
+    const bound = (this.#crashes + this.#losses) * (span + admitted) + this.#overdue;
+    this.#options.log(
+      `${verdict.duplicates} duplicates; ${this.#crashes} crashes and ${this.#losses} losses, each of at most ${span} and ${admitted} admitted by an interval, and ${this.#overdue} overdue: ${bound}`,
+    );
     for (const id of verdict.lost) this.#find("lost", id);
     for (const pair of verdict.inversions) this.#find("inversions", pair);
     for (const id of [...verdict.misplaced, ...verdict.invented]) this.#find("misplaced", id);
@@ -354,27 +362,21 @@ export class Ordeal {
       anomalies,
       examples: [...this.#found].flatMap(([name, list]) => list.slice(0, 3).map((one) => `${name}: ${one}`)),
       duplicates: verdict.duplicates,
-      bound: this.#beginnings * (bed.credit + this.#rush) + this.#blows * bed.credit,
+      bound,
       memory: this.#memory,
       memoryLimit: bed.memoryLimit(this.#base),
       recovery: this.#recovery,
     };
   }
 
-  /** Follows memory and the speed of deliveries for as long as the ordeal lasts. */
+  /** Follows memory for as long as the ordeal lasts. */
   #watch(): AbortController {
     const over = new AbortController();
     (async () => {
-      let delivered = 0;
       while (!over.signal.aborted) {
         const sizes = [...this.#runners].map((runner) => runner.memory().catch(() => 0));
         this.#memory = Math.max(this.#memory, ...(await Promise.all(sizes)));
-        if (this.#bed.commitInterval > 0) {
-          const now = await this.#bed.delivered();
-          this.#rush = Math.max(this.#rush, now - delivered);
-          delivered = now;
-        }
-        await pause(this.#bed.commitInterval || second / 4);
+        await pause(second / 4);
       }
     })();
     return over;

@@ -49,9 +49,8 @@ export class RabbitmqBed implements Bed {
   readonly topology: string;
   readonly faults = new Faults();
   readonly atWork = "topology running";
-  readonly beginnings = /connected to RabbitMQ|the consumer stopped|the publisher stopped/g;
-  readonly credit = prefetch;
-  readonly commitInterval = 0;
+  readonly span = prefetch;
+  readonly admitted = 0;
   readonly keepsOrderAmongMembers = false;
   readonly earlyAcks = new Set<string>();
   readonly regressions: readonly string[] = [];
@@ -73,7 +72,9 @@ export class RabbitmqBed implements Bed {
   readonly #broker: RabbitmqBroker;
   readonly #folder: string;
   readonly #counters: Counters;
-  readonly #input: Count[] = [];
+  #input: Count[] = [];
+  /** Messages that went with a queue that was deleted. */
+  #gone = 0;
   readonly #output: Count[] = [];
   readonly #dead: Count[] = [];
   readonly #arrived = new Set<string>();
@@ -97,7 +98,7 @@ export class RabbitmqBed implements Bed {
       "disk alarm": () => this.#alarm(["set_disk_free_limit", "1000000GB"], ["set_disk_free_limit", "50MB"]),
       "broker frozen": () => this.#freeze(),
       "output deleted": (runner) => this.#deleteOutput(runner),
-      "input deleted": () => this.#deleteInput(),
+      "input deleted": (runner) => this.#deleteInput(runner),
     };
   }
 
@@ -105,8 +106,12 @@ export class RabbitmqBed implements Bed {
     return { AMQP_URL: `amqp://guest:guest@127.0.0.1:${this.#proxy!.port}` };
   }
 
+  losses(log: string): number {
+    return log.match(/connection lost|the consumer stopped|the publisher stopped/g)?.length ?? 0;
+  }
+
   get fed(): number {
-    return this.#counters.fed;
+    return this.#counters.fed - this.#gone;
   }
 
   async feed(count: number, family: string): Promise<void> {
@@ -141,7 +146,7 @@ export class RabbitmqBed implements Bed {
    * With no consumer left, what is unacknowledged is all in the input again. So everything fed is there, or
    * downstream.
    */
-  async inspect(): Promise<void> {
+  async inspect(): Promise<number> {
     await until("the runner's consumer is gone", () =>
       this.#on(async (channel) => (await channel.checkQueue("in")).consumerCount === 0),
     );
@@ -152,6 +157,7 @@ export class RabbitmqBed implements Bed {
       if (!left.has(id) && !this.#arrived.has(id)) this.earlyAcks.add(id);
     }
     this.samples++;
+    return this.#input.filter((count) => left.has(idOf(count)) && this.#arrived.has(idOf(count))).length;
   }
 
   async restart(how: "kill" | "clean", meanwhile: () => Promise<void>): Promise<void> {
@@ -256,15 +262,32 @@ export class RabbitmqBed implements Bed {
     await this.#settleNames();
   }
 
-  /** Deleted at a moment when nothing is in it or unacknowledged. The source makes it again, and reads on. */
-  async #deleteInput(): Promise<void> {
+  /**
+   * Deleted with messages in it, of which some are on their way: those that do not arrive are gone by the will of
+   * whoever deleted it, and no others. The source makes it again, and reads on.
+   */
+  async #deleteInput(runner: Freezable): Promise<void> {
     await until("the input is done", () => this.drained());
+    runner.freeze();
+    const before = this.#input.length;
+    await this.feed(3 * prefetch, ordered);
+    const doomed = this.#input.slice(before);
     await this.#on((channel) => channel.deleteQueue("in"));
+    runner.thaw();
     await until("the source has made its queue again", async () => {
       const { stdout } = await this.#broker.ctl("list_queues", "-q", "--no-table-headers", "name");
       return stdout.split("\n").includes("in");
     });
     await this.#settleNames();
+    // Behind what was on its way.
+    await this.feed(100, ordered);
+    await until("the input is done", () => this.drained());
+    runner.freeze();
+    await this.#collect();
+    runner.thaw();
+    const gone = new Set(doomed.filter((count) => !this.#arrived.has(idOf(count))));
+    this.#input = this.#input.filter((count) => !gone.has(count));
+    this.#gone += gone.size;
   }
 
   /** A queue that was just made again is on the broker's disk afterwards. */

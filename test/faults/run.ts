@@ -1,5 +1,6 @@
 /**
- * npm run test:faults -- --profile ci|release [--seed N] [--broker kafka|kafkajs|rabbitmq] [--rounds N] [--fresh]
+ * npm run test:faults -- --profile ci|release [--seed N] [--broker kafka|rabbitmq] [--driver wire|kafkajs] [--rounds N]
+ *   [--fresh]
  *
  * A topology as a process between real brokers, and what may befall them, as a seed has it. Ends in a table, and
  * with exit code 1 when anything but duplicates within their bound was found. `release` goes on where it was left:
@@ -21,8 +22,9 @@ import { type Profile, profiles, schedule } from "./schedule.ts";
 
 const folder = fileURLToPath(new URL("../../.faults/", import.meta.url));
 
+/** Kafka's by driver. */
 const beds: Readonly<Record<string, (seed: number) => Promise<Bed>>> = {
-  kafka: (seed) => KafkaBed.start(seededRandom(seed), "wire"),
+  wire: (seed) => KafkaBed.start(seededRandom(seed), "wire"),
   kafkajs: (seed) => KafkaBed.start(seededRandom(seed), "kafkajs"),
   rabbitmq: (seed) => RabbitmqBed.start(seededRandom(seed)),
 };
@@ -30,7 +32,7 @@ const beds: Readonly<Record<string, (seed: number) => Promise<Bed>>> = {
 /** What was done so far of a campaign. */
 interface State {
   readonly seed: number;
-  /** Results of finished rounds, by broker. */
+  /** Results of finished rounds, by bed. */
   readonly rounds: Record<string, Result[]>;
 }
 
@@ -40,20 +42,26 @@ async function main(): Promise<number> {
       profile: { type: "string", default: "ci" },
       seed: { type: "string" },
       broker: { type: "string" },
+      driver: { type: "string" },
       rounds: { type: "string" },
       fresh: { type: "boolean", default: false },
     },
   });
   const profile = profiles[values.profile as Profile["name"]];
-  const brokers = values.broker === undefined ? (profile?.beds ?? []) : [values.broker];
+  const drivers = values.driver === undefined ? (profile?.drivers ?? []) : [values.driver];
+  const names = [
+    ...(values.broker === "rabbitmq" ? [] : drivers),
+    ...(values.broker === "kafka" ? [] : ["rabbitmq"]),
+  ];
   const seed = values.seed === undefined ? undefined : Number(values.seed);
   if (
     profile === undefined ||
-    brokers.some((name) => beds[name] === undefined) ||
+    ![undefined, "kafka", "rabbitmq"].includes(values.broker) ||
+    ![undefined, "wire", "kafkajs"].includes(values.driver) ||
     (seed !== undefined && !Number.isSafeInteger(seed))
   ) {
     return complain(
-      "usage: npm run test:faults -- --profile ci|release [--seed N] [--broker kafka|kafkajs|rabbitmq] [--rounds N] [--fresh]",
+      "usage: npm run test:faults -- --profile ci|release [--seed N] [--broker kafka|rabbitmq] [--driver wire|kafkajs] [--rounds N] [--fresh]",
     );
   }
   const missing = [
@@ -67,9 +75,9 @@ async function main(): Promise<number> {
   const limit = values.rounds === undefined ? profile.rounds : Number(values.rounds);
   console.log(`profile ${profile.name}, seed ${state.seed}`);
   for (let round = 0; round < limit; round++) {
-    for (const broker of brokers) await state.next(broker);
+    for (const name of names) await state.next(name);
   }
-  return state.report(brokers);
+  return state.report(names);
 }
 
 class Campaign {
@@ -91,21 +99,21 @@ class Campaign {
     return this.#state.seed;
   }
 
-  /** Runs the next round with this broker, if one is left. */
-  async next(broker: string): Promise<void> {
-    const done = this.#state.rounds[broker] ?? [];
+  /** Runs the next round with this bed, if one is left. */
+  async next(name: string): Promise<void> {
+    const done = this.#state.rounds[name] ?? [];
     if (done.length >= this.#profile.rounds) return;
     // Each round has faults and messages of its own, and the same ones when it is run again.
     const seed = (this.seed + 1_000 * done.length) >>> 0;
-    const log = (text: string) => console.log(`${broker} ${text}`);
+    const log = (text: string) => console.log(`${name} ${text}`);
     log(`round ${done.length + 1} of ${this.#profile.rounds}`);
-    const bed = await beds[broker]!(seed);
+    const bed = await beds[name]!(seed);
     try {
       const random = seededRandom(seed + 1);
       const { messages, longestFreeze } = this.#profile;
       const steps = schedule(this.#profile, bed, random);
       const result = await new Ordeal(bed, random, { steps, messages, longestFreeze, log }).run();
-      this.#state.rounds[broker] = [...done, result];
+      this.#state.rounds[name] = [...done, result];
       mkdirSync(folder, { recursive: true });
       writeFileSync(this.#file, JSON.stringify(this.#state, null, 1));
     } finally {
@@ -113,14 +121,14 @@ class Campaign {
     }
   }
 
-  report(brokers: readonly string[]): number {
-    const results = brokers.flatMap((broker) => {
-      const [first, ...more] = this.#state.rounds[broker] ?? [];
+  report(names: readonly string[]): number {
+    const results = names.flatMap((name) => {
+      const [first, ...more] = this.#state.rounds[name] ?? [];
       return first === undefined ? [] : [more.reduce(add, first)];
     });
     for (const { name, examples } of results) for (const one of examples) console.log(`${name}: ${one}`);
     console.log(`\n${table(results)}`);
-    const left = brokers.map((broker) => this.#profile.rounds - (this.#state.rounds[broker]?.length ?? 0));
+    const left = names.map((name) => this.#profile.rounds - (this.#state.rounds[name]?.length ?? 0));
     if (left.some((rounds) => rounds > 0)) console.log(`rounds left: ${left.join(" and ")}`);
     const good = results.length > 0 && results.every(isClean);
     if (!good) {

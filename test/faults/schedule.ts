@@ -11,8 +11,8 @@ export type Step =
 /** How many of each fault a round has. */
 export interface Profile {
   readonly name: "ci" | "release";
-  /** What it is run on, unless told otherwise: Kafka by driver, and RabbitMQ. */
-  readonly beds: readonly string[];
+  /** By which drivers it is run on Kafka, unless told otherwise. */
+  readonly drivers: readonly ("wire" | "kafkajs")[];
   /** Rounds, each with brokers of its own: where a campaign can be left and taken up again. */
   readonly rounds: number;
   /** Messages of a round, about. */
@@ -38,9 +38,9 @@ export interface Profile {
 export const profiles: Readonly<Record<Profile["name"], Profile>> = {
   ci: {
     name: "ci",
-    beds: ["kafka", "rabbitmq"],
+    drivers: ["wire"],
     rounds: 1,
-    messages: 150_000,
+    messages: 300_000,
     kills: 20,
     restarts: 10,
     cuts: 50,
@@ -53,6 +53,7 @@ export const profiles: Readonly<Record<Profile["name"], Profile>> = {
     troubles: {
       "leaders moved": 2,
       "sink rejects all": 1,
+      "log disk full": 1,
       "memory alarm": 1,
       "disk alarm": 1,
       "output deleted": 1,
@@ -61,7 +62,7 @@ export const profiles: Readonly<Record<Profile["name"], Profile>> = {
   },
   release: {
     name: "release",
-    beds: ["kafka", "kafkajs", "rabbitmq"],
+    drivers: ["wire", "kafkajs"],
     rounds: 10,
     messages: 100_000,
     kills: 20,
@@ -77,6 +78,7 @@ export const profiles: Readonly<Record<Profile["name"], Profile>> = {
       "leaders moved": 3,
       "leaders moved every 2 s": 1,
       "sink rejects all": 1,
+      "log disk full": 1,
       "broker frozen": 1,
       "memory alarm": 1,
       "disk alarm": 1,

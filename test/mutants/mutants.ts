@@ -6,8 +6,10 @@ import { lanes } from "./lanes.ts";
 import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
+import { sql } from "./sql.ts";
 import { stores } from "./stores.ts";
 import { windows } from "./windows.ts";
+import { xfm } from "./xfm.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
 export interface Mutant {
@@ -33,4 +35,6 @@ export const mutants: readonly Mutant[] = [
   ...windows,
   ...failures,
   ...files,
+  ...sql,
+  ...xfm,
 ];

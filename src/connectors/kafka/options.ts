@@ -5,7 +5,7 @@ import {
   type OptionsSchema,
   type Size,
 } from "../../component/options.ts";
-import type { Secret } from "../../component/secret.ts";
+import { reveal, type Secret } from "../../component/secret.ts";
 import type { CreditOptions } from "../../component/source.ts";
 
 /** How to reach a cluster. */
@@ -15,10 +15,11 @@ export interface KafkaOptions {
   /** How this client names itself to the brokers. Default "millrace". */
   readonly clientId?: string;
   /**
-   * What is underneath. "wire" speaks Kafka's protocol itself: faster, and a rebalance waits until what is given up
-   * has been written; it needs Kafka 3.2 or newer. Default "kafkajs". `--embedded` overrides it.
+   * What is underneath. Default "wire": it speaks Kafka's protocol itself, and needs Kafka 3.2 or newer. "kafkajs",
+   * for older brokers, is slower, and cannot hold a rebalance back: order is kept within an assignment epoch only.
+   * `--embedded` overrides it.
    */
-  readonly driver?: "kafkajs" | "wire" | "embedded";
+  readonly driver?: "wire" | "kafkajs" | "embedded";
   /** TLS. Default off. `true` trusts the system's authorities. */
   readonly tls?: boolean | KafkaTls;
   /** Authentication. PLAIN without TLS is refused except on loopback. */
@@ -41,11 +42,19 @@ export interface KafkaTls {
   readonly insecureSkipVerify?: boolean;
 }
 
-export interface KafkaSasl {
+export type KafkaSasl = KafkaPassword | KafkaToken;
+
+export interface KafkaPassword {
   readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512";
   readonly username: string;
   /** Best as `secret(env("…"))`, which prints `***` wherever it turns up. */
   readonly password: string | Secret;
+}
+
+export interface KafkaToken {
+  readonly mechanism: "oauthbearer";
+  /** A token, or who gives one: asked for each connection, and again before the broker wants a new one. */
+  readonly token: string | Secret | (() => string | Secret | Promise<string | Secret>);
 }
 
 export interface KafkaSourceOptions {
@@ -63,8 +72,8 @@ export interface KafkaSourceOptions {
   /** How often offsets are committed. Default "1s": a crash replays up to that much more. */
   readonly commitInterval?: Duration;
   /**
-   * How long the group waits for a member that went silent. Default "30s". With driver "wire" on Kafka 4 the brokers
-   * decide (`group.consumer.session.timeout.ms`, 45 s unless set).
+   * How long the group waits for a member that went silent. Default "30s". On Kafka 4 the brokers decide, unless the
+   * driver is "kafkajs" (`group.consumer.session.timeout.ms`, 45 s unless set).
    */
   readonly sessionTimeout?: Duration;
   /** How long the group waits for members to rejoin. Default "60s". */
@@ -90,8 +99,13 @@ export interface KafkaSinkOptions {
   readonly partitions?: number;
   /** Replicas when `--create` makes the topic. Default: the broker's. */
   readonly replicationFactor?: number;
-  /** Longest wait between attempts to write. Default "5s"; attempts never end. */
+  /** Longest wait between attempts to write. Default "5s"; attempts never end, unless `giveUpAfter` says so. */
   readonly maxBackoff?: Duration;
+  /**
+   * Best effort: a message that could not be written for so long is given up, and counted as `lost`. Default: never.
+   * Upstream it is acknowledged, so it comes from nowhere again.
+   */
+  readonly giveUpAfter?: Duration;
 }
 
 /** {@link KafkaOptions} with every default filled in. */
@@ -115,7 +129,7 @@ export const kafkaSchema: OptionsSchema = {
   properties: {
     brokers: { anyOf: [name, { type: "array", minItems: 1, items: name }] },
     clientId: name,
-    driver: { enum: ["kafkajs", "wire", "embedded"] },
+    driver: { enum: ["wire", "kafkajs", "embedded"] },
     tls: {
       anyOf: [
         { type: "boolean" },
@@ -136,12 +150,13 @@ export const kafkaSchema: OptionsSchema = {
     },
     sasl: {
       type: "object",
-      required: ["mechanism", "username", "password"],
+      required: ["mechanism"],
       additionalProperties: false,
       properties: {
-        mechanism: { enum: ["plain", "scram-sha-256", "scram-sha-512"] },
+        mechanism: { enum: ["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"] },
         username: name,
         password: { isSecret: true },
+        token: { anyOf: [{ isSecret: true }, { isFunction: true }] },
       },
     },
     connectTimeout: duration,
@@ -180,6 +195,7 @@ export const kafkaSinkSchema: OptionsSchema = {
     partitions: { type: "integer", minimum: 1, maximum: 100_000 },
     replicationFactor: { type: "integer", minimum: 1, maximum: 32_767 },
     maxBackoff: duration,
+    giveUpAfter: duration,
   },
 };
 
@@ -198,6 +214,11 @@ export function kafkaSettings(options: KafkaOptions): KafkaSettings {
     connectTimeout: milliseconds(options.connectTimeout, 5_000),
     requestTimeout: milliseconds(options.requestTimeout, 30_000),
   };
+}
+
+/** The text of the token that is good now. */
+export async function currentToken({ token }: KafkaToken): Promise<string> {
+  return reveal(typeof token === "function" ? await token() : token);
 }
 
 /** How often the group hears of this member, and how long it waits for that, ms. */

@@ -13,7 +13,7 @@ import {
   type Producer,
   type TopicPartition,
 } from "./driver.ts";
-import { missingTopic, RecentErrors } from "./errors.ts";
+import { explained, missingTopic, RecentErrors } from "./errors.ts";
 import { openPersistently } from "./opening.ts";
 import type { KafkaSinkOptions } from "./options.ts";
 import { crc32Partition, murmur2Partition } from "./partitioner.ts";
@@ -28,6 +28,8 @@ interface Piece {
   readonly to: number;
   readonly write: Write;
   encoded: EncodedBatch | undefined;
+  /** When it was given to the sink. */
+  readonly at: Time;
   /** Since the broker first found it invalid: what it said, and how many batches the sink had written by then. */
   suspicion: { readonly reason: string; readonly since: number } | undefined;
 }
@@ -106,6 +108,7 @@ class KafkaSinkSession implements SinkSession {
   readonly #partitionOf: (key: Buffer, partitions: number) => number;
   readonly #limitAtOpen: number;
   readonly #maxBackoff: number;
+  readonly #giveUpAfter: number;
   readonly #errors = new RecentErrors();
   #limit: number;
   /** Batches that were acknowledged. */
@@ -136,6 +139,7 @@ class KafkaSinkSession implements SinkSession {
     this.#limitAtOpen = limit;
     this.#limit = limit;
     this.#maxBackoff = milliseconds(options.maxBackoff, 5_000);
+    this.#giveUpAfter = milliseconds(options.giveUpAfter, Number.POSITIVE_INFINITY);
   }
 
   /** The key's partition. Messages without a key go together, chunk by chunk to the next partition. */
@@ -160,6 +164,7 @@ class KafkaSinkSession implements SinkSession {
         to: batch.length,
         write,
         encoded: undefined,
+        at: this.#context.clock.now(),
         suspicion: undefined,
       });
       this.#schedule();
@@ -289,7 +294,8 @@ class KafkaSinkSession implements SinkSession {
       }
     }
     if (error.code === "invalid" && !inCompany && this.#invalid(queue, error)) return;
-    this.#note(`${queue.name}: ${messageOf(error)}`);
+    this.#note(`${queue.name}: ${explained(messageOf(error))}`);
+    this.#giveUpOld(queue);
     const wait = Math.min(this.#maxBackoff, 50 * 2 ** Math.min(queue.failures - 1, 20));
     // A failure in company says nothing of whose it was: each is tried again at once, by itself.
     this.#retryAfter(queue, inCompany && error.code !== "retry" ? 0 : this.#context.random.next() * wait);
@@ -301,6 +307,18 @@ class KafkaSinkSession implements SinkSession {
       queue.sending = false;
       this.#send();
     });
+  }
+
+  /** Best effort: what could not be written for too long is lost, and counted as that. It may have been stored. */
+  #giveUpOld(queue: PartitionQueue): void {
+    const now = this.#context.clock.now();
+    for (;;) {
+      const [piece] = queue.pieces;
+      if (piece === undefined || now - piece.at < this.#giveUpAfter) return;
+      queue.pieces.shift();
+      for (let entry = piece.from; entry < piece.to; entry++) piece.batch.settle(entry, Outcome.lost);
+      this.#close(piece);
+    }
   }
 
   /** Splits a batch refused for its size, or refuses a message that is too large by itself. False: hold it. */

@@ -4,12 +4,14 @@ import type { SourceContext, SourceSession, SourceStatus } from "../../component
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
 import { Administration, administer, createMissing, declareAll, hasQueue } from "./declare.ts";
+import { DepthGate } from "./depth-gate.ts";
 import type { AmqpChannel, AmqpConnection, AmqpError, Delivery } from "./driver.ts";
 import { isInUse, isMissing, lastingError, missingTarget, RecentErrors } from "./errors.ts";
 import type { Link } from "./link.ts";
 import {
   type Declarations,
   defaultPrefetch,
+  gateSettings,
   oldestUnacknowledged,
   type RabbitmqSourceOptions,
 } from "./options.ts";
@@ -31,6 +33,8 @@ export interface SourceSetting {
   readonly address: string;
   /** Embedded: a queue that is not there is made. */
   readonly creates: boolean;
+  /** The broker that the gate looks at, where the options have one. */
+  readonly gate?: { readonly link: Link; readonly address: string };
 }
 
 /**
@@ -40,6 +44,8 @@ export interface SourceSetting {
  *
  * The prefetch is the credit: the broker sends no more than is in flight and waiting. So acknowledgements must
  * not wait behind one slow message: see {@link Consumption}.
+ *
+ * While its gate is closed nothing goes into the pipeline: the prefetch fills, and the broker keeps the rest.
  */
 export async function openRabbitmqSource(
   context: SourceContext,
@@ -60,6 +66,7 @@ class RabbitmqSourceSession implements SourceSession {
   readonly #prefetch: number;
   readonly #errors = new RecentErrors();
   readonly #backoff: Backoff;
+  readonly #gate: DepthGate | undefined;
   readonly #ended: Promise<void>;
   readonly #stop = new AbortController();
   #isOpen = false;
@@ -88,6 +95,11 @@ class RabbitmqSourceSession implements SourceSession {
       this.#tellOpened = { resolve, reject };
     });
     setting.link.acquire();
+    if (options.gate !== undefined && setting.gate !== undefined) {
+      this.#gate = new DepthGate(context, setting.gate, gateSettings(options.gate), () =>
+        this.#consumption?.takeHeld(),
+      );
+    }
     this.#ended = this.#run();
   }
 
@@ -117,7 +129,7 @@ class RabbitmqSourceSession implements SourceSession {
     await settledBefore(
       clock,
       deadline,
-      Promise.all([consumption?.close(), this.#administration?.channel.close()]),
+      Promise.all([consumption?.close(), this.#administration?.channel.close(), this.#gate?.stop(deadline)]),
     );
     consumption?.end();
     await this.#setting.link.release(deadline);
@@ -126,7 +138,8 @@ class RabbitmqSourceSession implements SourceSession {
 
   status(): SourceStatus {
     const trouble = this.#setting.link.trouble ?? this.#trouble;
-    const reason = trouble ?? (this.#consumption?.probing === true ? this.#caution : undefined);
+    const caution = this.#consumption?.probing === true ? this.#caution : undefined;
+    const reason = trouble ?? this.#gate?.reason ?? caution;
     return {
       ready: trouble === undefined,
       ...(reason === undefined ? {} : { reason }),
@@ -188,6 +201,7 @@ class RabbitmqSourceSession implements SourceSession {
         exclusive: this.#options.exclusive ?? false,
         keyFromRoutingKey: this.#options.key === "routing-key",
         oldest: oldestUnacknowledged(this.#options),
+        mayTakeIn: () => this.#gate?.isOpen ?? true,
       });
       this.#consumption = consumption;
       try {
@@ -230,6 +244,8 @@ class RabbitmqSourceSession implements SourceSession {
   async #keepConsuming(consumption: Consumption): Promise<void> {
     while (!this.#stopped && !consumption.closed) {
       await this.#ensureQueue(consumption.connection);
+      if (this.#stopped) return;
+      if (!this.#isOpen) await this.#gate?.opened.catch(refuseForGood);
       if (this.#stopped) return;
       await consumption.consume();
       this.#trouble = undefined;
@@ -297,6 +313,7 @@ class RabbitmqSourceSession implements SourceSession {
     this.#closed = true;
     this.#consumption?.end();
     const { clock } = this.#context;
+    this.#gate?.stop(clock.now() + 1_000);
     this.#setting.link.release(clock.now() + 1_000);
   }
 
@@ -323,6 +340,11 @@ class RabbitmqSourceSession implements SourceSession {
   }
 }
 
+/** The first look of a gate fails only for what no further one mends. */
+function refuseForGood(error: unknown): never {
+  throw error instanceof MillraceError ? new Unmendable(error) : error;
+}
+
 /** What keeps a session from opening, on its way out through everything that would try again. */
 class Unmendable extends Error {
   readonly error: MillraceError;
@@ -343,6 +365,8 @@ interface ConsumptionOptions {
   readonly keyFromRoutingKey: boolean;
   /** ms; 0 for no limit */
   readonly oldest: number;
+  /** False while a gate is closed. */
+  readonly mayTakeIn: () => boolean;
 }
 
 /** Deliveries offered together: up to this tag, at this time. */
@@ -438,6 +462,11 @@ class Consumption {
     return this.#arrived.length + (this.#lane === undefined ? 0 : this.#context.intake.waiting(this.#lane));
   }
 
+  /** The gate has changed. */
+  takeHeld(): void {
+    if (!this.#stopped && !this.#closed) this.#offer();
+  }
+
   async consume(): Promise<void> {
     const { queue, consumerTag, exclusive, prefetch } = this.#options;
     await this.#channel.prefetch(this.#probing ? 1 : prefetch);
@@ -528,7 +557,7 @@ class Consumption {
   #offer(): void {
     const arrived = this.#arrived;
     const lane = this.#openLane();
-    if (arrived.length === 0 || lane === undefined) return;
+    if (arrived.length === 0 || lane === undefined || !this.#options.mayTakeIn()) return;
     this.#arrived = [];
     const { clock, intake } = this.#context;
     this.#forgetArrivals(lane);

@@ -109,6 +109,11 @@ export class EmbeddedRabbitmq implements EmbeddedBroker {
     this.#withholds = withholds;
   }
 
+  /** A policy with a length limit and `reject-publish`, met: the queue takes nothing until told that it may again. */
+  refusePublishes(name: string, refuses: boolean): void {
+    this.queue(name).refusing = refuses;
+  }
+
   /** Publishing a larger message closes the channel. */
   limitMessages(bytes: number): void {
     this.#maxMessageBytes = bytes;

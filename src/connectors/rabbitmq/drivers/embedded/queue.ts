@@ -67,6 +67,8 @@ class Ready {
 export class Queue {
   readonly name: string;
   readonly settings: QueueSettings;
+  /** A policy makes it refuse whatever is published. */
+  refusing = false;
   /** Everything that was ever put into it. */
   readonly history: Message[] = [];
   readonly consumers: Consumer[] = [];
@@ -104,6 +106,7 @@ export class Queue {
 
   /** Full, and it is the newest that it refuses. */
   get refuses(): boolean {
+    if (this.refusing) return true;
     const { "x-max-length": most, "x-overflow": overflow } = this.settings.arguments;
     return typeof most === "number" && overflow === "reject-publish" && this.ready >= most;
   }
