@@ -2,7 +2,7 @@ import type { Mutant } from "./mutants.ts";
 
 const property = {
   file: "src/connectors/sql/sql.property.test.ts",
-  test: "property: every row of an outbox arrives, in order, and never again once its settlement was committed",
+  test: "property: every row of an outbox arrives until it is settled, in order, and never again once its settlement was committed",
 } as const;
 const rows = {
   file: "src/connectors/sql/sql.property.test.ts",

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { inspect } from "node:util";
-import { secret } from "../../component/secret.ts";
+import { reveal, secret } from "../../component/secret.ts";
 import { MillraceError } from "../../errors.ts";
 import { kafka } from "./index.ts";
 import { parseJaas } from "./jaas.ts";
@@ -57,7 +57,7 @@ test("seed 002.4: parameters `kafkaTopic`* `bootstrapServers`* (comma list) `com
       mistakes({ [required]: undefined }),
       required === "kafkaTopic" ? /"kafkaTopic" is missing/ : /"bootstrap.servers" is missing/,
     );
-  const token = producerSettings(
+  const { connection: withToken } = producerSettings(
     {
       ...least,
       securityProtocol: "SASL_SSL",
@@ -66,9 +66,11 @@ test("seed 002.4: parameters `kafkaTopic`* `bootstrapServers`* (comma list) `com
       saslJaasConfig: jaas("OAuthBearerLoginModule", ""),
     },
     { tokenProviders: { "com.example.Handler": async () => secret("t0ken") } },
-  ).connection.sasl as unknown as { mechanism: string; token: () => Promise<ReturnType<typeof secret>> };
-  assert.equal(token.mechanism, "oauthbearer");
-  assert.equal((await token.token()).reveal(), "t0ken");
+  );
+  assert.deepEqual(kafka(withToken).problems, []);
+  const provider = withToken.sasl?.mechanism === "oauthbearer" ? withToken.sasl.token : undefined;
+  assert.ok(typeof provider === "function");
+  assert.equal(reveal(await provider()), "t0ken");
   assert.match(
     mistakes({
       securityProtocol: "SASL_SSL",

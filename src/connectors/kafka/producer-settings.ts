@@ -388,7 +388,7 @@ function login(
   if (mechanism === "oauthbearer") {
     const name = values.callback?.value as string | undefined;
     const token = name === undefined ? undefined : providers[name];
-    if (token !== undefined) return { mechanism, token } as unknown as KafkaSasl;
+    if (token !== undefined) return { mechanism, token };
     mistakes.push(
       name === undefined
         ? 'OAUTHBEARER needs "sasl.client.callback.handler.class", and a token provider for it'

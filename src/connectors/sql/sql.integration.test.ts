@@ -448,6 +448,45 @@ test("PostgreSQL: nothing is skipped when an earlier id commits later", needs("p
   assert.deepEqual(source.payloads, ["late id, early commit", "early id, late commit"]);
 });
 
+test("PostgreSQL: a notification wakes the source before its next look", needs("postgres"), async (t) => {
+  const bed = await databases[2]!.bed(t);
+  const { bed: source } = await bed.source({ ...outbox, poll: "10m", notify: "outbox_filled" });
+  await bed.query("CREATE TABLE other (id int)");
+  await bed.query(insert("a"));
+  await bed.query("NOTIFY outbox_filled");
+  await until("it arrives", () => source.payloads.length === 1);
+});
+
+test(
+  "PostgreSQL: an outbox of one's own, with names and JSON of its own, is read too",
+  needs("postgres"),
+  async (t) => {
+    const bed = await databases[2]!.bed(t);
+    await bed.query("CREATE SCHEMA app");
+    await bed.query(
+      'CREATE TABLE app."Event" (nr bigserial PRIMARY KEY, aggregate text, payload jsonb, meta jsonb, at timestamptz DEFAULT now())',
+    );
+    const { bed: source, session } = await bed.source({
+      table: "app.Event",
+      columns: { id: "nr", key: "aggregate", value: "payload", headers: "meta", time: "at" },
+    });
+    await bed.query(
+      `INSERT INTO app."Event" (aggregate, payload, meta) VALUES ('p1', '{"a": [1]}', '{"n": 1, "deep": {"x": 1}}')`,
+    );
+    await until("it arrives", () => source.payloads.length === 1);
+    const { chunk, index } = source.open[0]!;
+    assert.deepEqual([String(chunk.key(index)), source.payloads[0]], ["p1", '{"a": [1]}']);
+    assert.deepEqual(chunk.headers(index), [
+      ["n", 1],
+      ["deep", '{"x":1}'],
+      ["millrace-outbox-id", "1"],
+    ]);
+    source.settle();
+    await session.commit();
+    assert.deepEqual(await bed.query('SELECT 1 FROM app."Event"'), []);
+  },
+);
+
 /** Transaction ids, or a horizon over them, would turn these two around. */
 test(
   "PostgreSQL: changes of the same data keep their order, whatever their transactions' numbers",
