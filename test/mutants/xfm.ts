@@ -24,7 +24,21 @@ export const xfm: readonly Mutant[] = [
     file: "src/connectors/rabbitmq/source.ts",
     text: " || !this.#options.mayTakeIn()",
     becomes: "",
-    killer: { file: gate, test: "nothing is taken in before the first look" },
+    killer: {
+      file: gate,
+      test: "it closes at closeAt and opens at openAt: between the two it stays as it was",
+    },
+  },
+  {
+    name: "gate: a consumer is started though it is closed",
+    breaks: "E5",
+    file: "src/connectors/rabbitmq/source.ts",
+    text: "      await this.#gateOpens(consumption);\n",
+    becomes: "",
+    killer: {
+      file: gate,
+      test: "what is held and taken back by the broker is not asked for again before the gate opens",
+    },
   },
   {
     name: "gate: what was held back is forgotten",

@@ -89,14 +89,36 @@ test("it closes at closeAt and opens at openAt: between the two it stays as it w
   assert.equal(session.status().reason, undefined);
 });
 
-test("nothing is taken in before the first look", async () => {
-  const { bed, upstream, context } = await open((downstream) =>
-    downstream.feed("next", Array(10).fill({ value: Buffer.from("x") })),
+test("behind a gate that is closed from the start nothing is consumed, and the source is open all the same", async () => {
+  const { bed, upstream, downstream, clock, context, session } = await open((broker) =>
+    broker.feed("next", Array(10).fill({ value: Buffer.from("x") })),
   );
+  await clock.run(60_000);
   assert.deepEqual(bed.payloads, []);
-  assert.equal(upstream.depth("jobs").unacknowledged, prefetch);
+  assert.deepEqual(upstream.depth("jobs"), { ready: 100, unacknowledged: 0, consumers: 0 });
+  assert.equal(session.status().ready, true);
+  assert.match(session.status().reason ?? "", /the gate is closed/);
+  assert.equal(await session.atEnd(), false);
   assert.equal(context.counted.get("gate_closings_total"), 1);
   assert.ok(context.logged.some((line) => line.startsWith("info the gate closes")));
+  downstream.purge("next");
+  await clock.run(2_000);
+  assert.equal(bed.payloads.length, prefetch);
+});
+
+test("what is held and taken back by the broker is not asked for again before the gate opens", async () => {
+  const { clock, bed, upstream, downstream, deepen } = await open();
+  deepen("next", 10);
+  await clock.run(1_000);
+  bed.settle();
+  await clock.run(10);
+  assert.equal(upstream.depth("jobs").unacknowledged, prefetch);
+  upstream.cut("applied");
+  await clock.run(60_000);
+  assert.deepEqual(upstream.depth("jobs"), { ready: 80, unacknowledged: 0, consumers: 0 });
+  downstream.purge("next");
+  await clock.run(2_000);
+  assert.equal(bed.payloads.length, 2 * prefetch);
 });
 
 test("it goes by what it last saw while it cannot look", async () => {

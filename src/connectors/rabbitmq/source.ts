@@ -22,6 +22,8 @@ import { settledBefore } from "./settled-before.ts";
 const individualAfter = 100;
 /** … or when they are more than this part of the prefetch. */
 const individualPart = 1 / 4;
+/** How often it is looked whether the gate has opened before anything is consumed, ms. */
+const gateTick = 100;
 /** How often it is looked whether the sinks answer again, ms. */
 const downstreamTick = 1_000;
 /** Delivery tags begin with it on each channel. */
@@ -257,13 +259,28 @@ class RabbitmqSourceSession implements SourceSession {
     }
   }
 
+  /**
+   * Nothing is asked for while the gate is closed. What is delivered before it closes is held, and after
+   * `consumer_timeout` the broker takes that back; each time counts against a quorum queue's delivery limit.
+   */
+  async #gateOpens(consumption: Consumption): Promise<void> {
+    const signal = AbortSignal.any([this.#context.signal, this.#stop.signal]);
+    while (this.#gate?.isOpen === false && !this.#stopped && !consumption.closed) {
+      this.#trouble = undefined;
+      this.#tellOpen();
+      await pause({ clock: this.#context.clock, signal }, gateTick).catch(() => {});
+      if (this.#context.signal.aborted) throw this.#context.signal.reason;
+    }
+  }
+
   /** Consumes, and again whenever the broker cancels the consumer, for as long as the channel lives. */
   async #keepConsuming(consumption: Consumption): Promise<void> {
     while (!this.#stopped && !consumption.closed) {
       await this.#ensureQueue(consumption.connection);
       if (this.#stopped) return;
       if (!this.#isOpen) await this.#gate?.opened.catch(refuseForGood);
-      if (this.#stopped) return;
+      await this.#gateOpens(consumption);
+      if (this.#stopped || consumption.closed) return;
       await consumption.consume();
       this.#trouble = undefined;
       this.#tellOpen();
