@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "..");
-const globs = ["src/**/*.test.ts", "topologies/**/*.test.ts", "test/**/*.test.ts"];
+const globs = ["src/**/*.test.ts", "topologies/**/*.test.ts", "test/**/*.test.ts", "bench/**/*.test.ts"];
 const testLimit = 10 * 60_000;
 const runLimit = 25 * 60_000;
 

@@ -69,6 +69,25 @@ export async function countOf(bootstrap: string, topic: string): Promise<number>
 
 /** All that a topic holds now, in the order of each partition. */
 export async function readTopic(bootstrap: string, topic: string): Promise<LogRecord[]> {
+  const records: LogRecord[] = [];
+  await eachRecord(bootstrap, topic, (partition, { offset, key, value, headers }) => {
+    records.push({
+      partition,
+      offset: Number(offset),
+      key: key?.toString() ?? null,
+      value: value?.toString() ?? null,
+      headers,
+    });
+  });
+  return records;
+}
+
+/** Visits all that a topic holds now, in the order of each partition. */
+export async function eachRecord(
+  bootstrap: string,
+  topic: string,
+  visit: (partition: number, message: KafkaMessage) => void,
+): Promise<void> {
   await countOf(bootstrap, topic);
   const kafka = quietKafka(bootstrap);
   const admin = kafka.admin();
@@ -79,8 +98,7 @@ export async function readTopic(bootstrap: string, topic: string): Promise<LogRe
       .map(({ partition, high }) => [partition, Number(high)]),
   );
   await admin.disconnect();
-  const records: LogRecord[] = [];
-  if (left.size === 0) return records;
+  if (left.size === 0) return;
   const consumer = kafka.consumer({
     groupId: `reader-${topic}-${process.hrtime.bigint()}`,
     maxWaitTimeInMs: 100,
@@ -95,15 +113,7 @@ export async function readTopic(bootstrap: string, topic: string): Promise<LogRe
       .run({
         autoCommit: false,
         eachBatch: async ({ batch }) => {
-          for (const { offset, key, value, headers } of batch.messages) {
-            records.push({
-              partition: batch.partition,
-              offset: Number(offset),
-              key: key?.toString() ?? null,
-              value: value?.toString() ?? null,
-              headers,
-            });
-          }
+          for (const message of batch.messages) visit(batch.partition, message);
           if (Number(batch.lastOffset()) + 1 >= (left.get(batch.partition) ?? 0))
             left.delete(batch.partition);
           if (left.size === 0) resolve();
@@ -112,7 +122,6 @@ export async function readTopic(bootstrap: string, topic: string): Promise<LogRe
       .catch(reject);
   });
   await consumer.disconnect();
-  return records;
 }
 
 /** The sum of a group's committed offsets for a topic; partitions without one count 0. */

@@ -25,8 +25,8 @@ for (const driver of ["wire", "kafkajs"] as const) {
     ...needs("kafka"),
     timeout: 600_000,
   }, async (t) => {
-    const { bootstrap } = await sharedKafka();
     const kafka = await sharedKafka();
+    const { bootstrap } = kafka;
     const name = freshName("rejecting");
     for (const end of ["in", "out", "dead"]) await kafka.createTopic(`${name}.${end}`, { partitions: 4 });
     const admin = quietKafka(bootstrap).admin();

@@ -9,6 +9,7 @@ import { runtime } from "./runtime.ts";
 import { sql } from "./sql.ts";
 import { stores } from "./stores.ts";
 import { windows } from "./windows.ts";
+import { wire } from "./wire.ts";
 import { xfm } from "./xfm.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
@@ -27,6 +28,7 @@ export interface Mutant {
 
 export const mutants: readonly Mutant[] = [
   ...kafka,
+  ...wire,
   ...rabbitmq,
   ...lanes,
   ...runtime,

@@ -165,7 +165,7 @@ test("seed 004.5: no identifier is given out twice and none is lost, whatever is
         "given out or kept by one pond each",
       );
     }),
-    { numRuns: 40 },
+    { numRuns: 25 },
   );
 });
 

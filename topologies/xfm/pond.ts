@@ -58,7 +58,8 @@ export class Pond {
 
   /**
    * Stores documents in one transaction, each under the next identifier; those it has already stay as they are.
-   * Needs as many identifiers as there are documents.
+   * Needs as many identifiers as there are documents. Throws a business error for statements that store no document
+   * under this digest, or what the database refuses; nothing of the batch is stored then.
    */
   async store(loads: readonly Load[]): Promise<void> {
     await this.#database.transaction(async (session) => {
@@ -72,6 +73,12 @@ export class Pond {
         await session.query("UPDATE pond_sequence SET next = $1 WHERE first = $2", [range.next, range.first]);
         for (const { sql, rows } of statements)
           for (const row of rows) await session.query(sql, [id, ...row]);
+        const stored = await session.query("SELECT id FROM document WHERE id = $1 AND digest = $2", [
+          id,
+          digest,
+        ]);
+        if (stored.length === 0)
+          throw new MillraceError("rule-broken", "the statements do not store the document");
         await session.query("INSERT INTO pending_upload (document_id) VALUES ($1)", [id]);
       }
     });
