@@ -59,7 +59,7 @@ const slow = about({
 const poison = '{"resourceType": "Bundle", ';
 const invalid = about({ resourceType: "Encounter", id: "wrong", status: "no such" });
 /** Nothing that a codec could make smaller than a topic takes. */
-const noise = randomBytes(60_000).toString("hex");
+const noise = randomBytes(150_000).toString("hex");
 const large = about({ resourceType: "Patient", id: "large", name: [{ text: noise }] });
 
 function headerOf(record: LogRecord, name: string): string | undefined {
