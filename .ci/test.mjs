@@ -1,4 +1,4 @@
-// npm test: starts one Kafka and one RabbitMQ for the whole run, runs the tests on them, stops them.
+// npm test: starts one Kafka, one RabbitMQ and one PostgreSQL for the whole run, runs the tests on them, stops them.
 // npm test -- <file…>: only these files; they start what they need by themselves.
 // Arguments that begin with "--" go to node --test, as in --test-name-pattern=drain.
 // MILLRACE_REQUIRE_BROKERS=1: a broker that is missing or a test that is skipped is a failure.
@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "..");
-const globs = ["src/**/*.test.ts", "topologies/**/*.test.ts", "test/**/*.test.ts"];
+const globs = ["src/**/*.test.ts", "topologies/**/*.test.ts", "test/**/*.test.ts", "bench/**/*.test.ts"];
 const testLimit = 10 * 60_000;
 const runLimit = 25 * 60_000;
 
@@ -42,12 +42,13 @@ function requiresBrokers() {
   return process.env.MILLRACE_REQUIRE_BROKERS === "1";
 }
 
-/** Brokers named by KAFKA_BROKERS and AMQP_URL are used as they are, not started. */
+/** Brokers named by KAFKA_BROKERS, AMQP_URL and POSTGRES_URL are used as they are, not started. */
 async function startBrokers() {
   const { kafkaAbsence, kafkaJars } = await import("../test/brokers/jars.ts");
   const { startKafka } = await import("../test/brokers/kafka.ts");
   const { rabbitmqAbsence, startRabbitmq } = await import("../test/brokers/rabbitmq.ts");
-  const { KAFKA_BROKERS, AMQP_URL } = process.env;
+  const { postgresAbsence, startPostgres } = await import("../test/brokers/postgres.ts");
+  const { KAFKA_BROKERS, AMQP_URL, POSTGRES_URL } = process.env;
 
   let noKafka = KAFKA_BROKERS ? undefined : kafkaAbsence();
   if (!KAFKA_BROKERS && noKafka === undefined) {
@@ -56,6 +57,7 @@ async function startBrokers() {
     });
   }
   const noRabbitmq = AMQP_URL ? undefined : rabbitmqAbsence();
+  const noPostgres = POSTGRES_URL ? undefined : postgresAbsence();
 
   const env = {};
   const missing = [];
@@ -71,6 +73,12 @@ async function startBrokers() {
     missing.push(`no RabbitMQ (${noRabbitmq})`);
   } else if (!AMQP_URL) {
     starting.push(startRabbitmq().then((rabbitmq) => [rabbitmq, { MILLRACE_TEST_AMQP: rabbitmq.url }]));
+  }
+  if (noPostgres !== undefined) {
+    env.MILLRACE_TEST_POSTGRES_ABSENT = noPostgres;
+    missing.push(`no PostgreSQL (${noPostgres})`);
+  } else if (!POSTGRES_URL) {
+    starting.push(startPostgres().then((server) => [server, { MILLRACE_TEST_POSTGRES: server.url }]));
   }
 
   const started = await Promise.allSettled(starting);

@@ -1,16 +1,18 @@
 import { seededRandom } from "../src/testing/context.ts";
 
+/** A message of the jobs' input. */
+export interface Order {
+  readonly key: string;
+  readonly value: string;
+}
+
 const statuses = ["created", "paid", "packed", "shipped", "delivered"];
 
 /**
  * Orders of about 230 bytes, the same for the same seed: `count` of them for `customers` customers, each with
  * a number of its own per customer (`seq`), so that a reader can check order. One in `repeat` is sent twice.
  */
-export function* orders(
-  count: number,
-  customers = 1_000,
-  repeat = 0,
-): Generator<{ key: string; value: string }> {
+export function* orders(count: number, customers = 1_000, repeat = 0): Generator<Order> {
   const random = seededRandom(7);
   const sequences = new Uint32Array(customers);
   for (let i = 0; i < count; i++) {

@@ -15,11 +15,12 @@ import { Chunk } from "../src/message/chunk.ts";
 import { Lane } from "../src/message/lane.ts";
 import { noHeaders, type PlainRecord, PlainRecords } from "../src/message/records.ts";
 import { orders } from "./orders.ts";
+import { stopwatch, type Taken } from "./stopwatch.ts";
 
-/** What one pass over all messages took, ms. */
+/** What one pass over all messages took. */
 interface Pass {
-  readonly encode: number;
-  readonly decode: number;
+  readonly encode: Taken;
+  readonly decode: Taken;
   /** Of all keys and values that were looked at. */
   readonly bytes: number;
 }
@@ -60,16 +61,16 @@ async function ours(): Promise<Pass> {
     for (let i = 0; i < group.length; i++) batch.add(chunk, i);
     return batch;
   });
-  const encodeFrom = performance.now();
+  const encoding = stopwatch();
   const encoded: Buffer[] = [];
   for (const batch of batches) {
     const bytes = await encodeRecordBatch(batch, 0, batch.length, { codec, now: 0, work });
     stampProducer(bytes, 1, 0, 0);
     encoded.push(bytes);
   }
-  const encode = performance.now() - encodeFrom;
+  const encode = encoding();
   const responses = asResponses(encoded);
-  const decodeFrom = performance.now();
+  const decoding = stopwatch();
   let looked = 0;
   let from = 0;
   for (const response of responses) {
@@ -77,7 +78,7 @@ async function ours(): Promise<Pass> {
     for (let i = 0; i < records.length; i++) looked += records.key(i)!.length + records.value(i)!.length;
     from = next;
   }
-  const decode = performance.now() - decodeFrom;
+  const decode = decoding();
   if (from !== count) throw new Error(`decoded up to ${from} of ${count}`);
   return { encode, decode, bytes: looked };
 }
@@ -94,7 +95,7 @@ async function kafkajs(): Promise<Pass> {
     decoder: object,
   ) => Promise<{ records: { key: Buffer; value: Buffer }[] }>;
   registerCodecs(work);
-  const encodeFrom = performance.now();
+  const encoding = stopwatch();
   const encoded: Buffer[] = [];
   for (const group of groups) {
     const firstTimestamp = group[0]!.timestamp;
@@ -109,9 +110,9 @@ async function kafkajs(): Promise<Pass> {
     });
     encoded.push(batch.buffer);
   }
-  const encode = performance.now() - encodeFrom;
+  const encode = encoding();
   const responses = asResponses(encoded);
-  const decodeFrom = performance.now();
+  const decoding = stopwatch();
   let looked = 0;
   for (const response of responses) {
     const decoder = new Decoder(response);
@@ -120,7 +121,7 @@ async function kafkajs(): Promise<Pass> {
       for (const { key, value } of records) looked += key.length + value.length;
     }
   }
-  return { encode, decode: performance.now() - decodeFrom, bytes: looked };
+  return { encode, decode: decoding(), bytes: looked };
 }
 
 function usage(): never {
@@ -142,21 +143,19 @@ function asResponses(encoded: readonly Buffer[]): Buffer[] {
 }
 
 const expected = messages.reduce((sum, { key, value }) => sum + key!.length + value!.length, 0);
-const took = { encode: 0, decode: 0 };
+let [took, cpu] = [0, 0];
 for (let round = -2; round < rounds; round++) {
   const pass = await (who === "ours" ? ours() : kafkajs());
   if (pass.bytes !== expected) throw new Error(`looked at ${pass.bytes} bytes of ${expected}`);
   // The first two warm up.
   if (round < 0) continue;
-  took.encode += pass.encode;
-  took.decode += pass.decode;
+  took += pass[what].took;
+  cpu += pass[what].cpu;
 }
-const nanos = (ms: number) => Math.round((ms * 1e6) / (rounds * count));
 console.log(
   JSON.stringify({
-    throughput: (rounds * count) / (took[what] / 1_000),
-    encodeNanos: nanos(took.encode),
-    decodeNanos: nanos(took.decode),
+    throughput: (rounds * count) / (took / 1_000),
+    cpu: cpu / (rounds * count),
     peakMiB: process.resourceUsage().maxRSS / 1_024,
   }),
 );

@@ -87,6 +87,10 @@ export const errorTable = {
   "target-missing": { class: "application", summary: "a topic, queue or exchange does not exist" },
   "target-mismatch": { class: "application", summary: "a queue or exchange exists with other settings" },
   "access-refused": { class: "application", summary: "the broker refuses these credentials or this access" },
+  "package-missing": {
+    class: "application",
+    summary: "a package that a connector needs is not installed",
+  },
   "topology-unsafe": { class: "application", summary: "the topology could lose messages" },
   // The process cannot go on.
   "disk-failed": { class: "system", summary: "a file cannot be written" },

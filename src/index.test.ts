@@ -25,6 +25,8 @@ import { inertSink, inertSource } from "./testing/inert.ts";
 
 const names = [
   "MillraceError",
+  "Outcome",
+  "PlainRecords",
   "batch",
   "compile",
   "compileAll",
@@ -39,21 +41,25 @@ const names = [
   "file",
   "filter",
   "formatProblems",
+  "headers",
   "kafka",
   "key",
   "load",
   "map",
   "mapAsync",
   "merge",
+  "producerSettings",
   "rabbitmq",
   "reject",
   "run",
   "secret",
+  "sql",
   "stage",
   "stdin",
   "stdout",
   "topology",
   "validate",
+  "writer",
 ];
 
 const order = {

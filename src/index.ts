@@ -30,8 +30,19 @@ export { merge } from "./topology/stream.ts";
 export { file, stdin, stdout } from "./connectors/file/index.ts";
 /** A Kafka cluster: its sources read topics, its sinks write them. */
 export { kafka } from "./connectors/kafka/index.ts";
+export type {
+  ProducerSettings,
+  ProducerSettingsOptions,
+  TokenProvider,
+} from "./connectors/kafka/producer-settings.ts";
+/** A producer's settings under the names that Java's clients, librdkafka and others have for them. */
+export { producerSettings } from "./connectors/kafka/producer-settings.ts";
 /** A RabbitMQ broker: its sources read queues, its sinks publish to exchanges and queues. */
 export { rabbitmq } from "./connectors/rabbitmq/index.ts";
+/** A database, PostgreSQL or SQLite: its sources read outboxes, its sinks write rows. */
+export { sql } from "./connectors/sql/index.ts";
+/** A sink of the author's own, for a place that no connector knows. */
+export { writer } from "./connectors/writer/index.ts";
 
 // Operators.
 
@@ -92,11 +103,26 @@ export function run(plan: Plan, options: Partial<RunOptions> = {}): Run {
 /** An error of Millrace: a code, what happened, and what to do. */
 export { MillraceError } from "./errors.ts";
 
+// Writing a connector of one's own: see `millrace/testing` for the scenarios that every connector passes.
+
+/** What a source and a sink are, and what they are given. */
+export type { Refusal, SinkSession } from "./component/sink.ts";
+export type { Intake, SourceContext, SourceSession } from "./component/source.ts";
+export type { Batch, Destination } from "./message/batch.ts";
+export type { Chunk } from "./message/chunk.ts";
+export type { Lane } from "./message/lane.ts";
+/** How a message ended: what sinks settle messages with. */
+export { Outcome } from "./message/outcome.ts";
+export type { PlainRecord, Records } from "./message/records.ts";
+/** Records that a source has as objects, as it offers them to its intake. */
+export { PlainRecords } from "./message/records.ts";
+
 // Types that authors and embedding programs name.
 
 /** What all connectors have in common, and how long and how large options are written. */
 export type { Connection } from "./component/connection.ts";
-export type { LogFields, Logger } from "./component/context.ts";
+/** What a writer is given: time, chance, logs and the end of the run. */
+export type { Clock, Context, LogFields, Logger, Meter, Random } from "./component/context.ts";
 export type { IdStore } from "./component/id-store.ts";
 export type { Location } from "./component/location.ts";
 /** A step placed in a topology, with the types of the values before and after it. */
@@ -123,12 +149,26 @@ export type {
   RabbitmqBinding,
   RabbitmqConnection,
   RabbitmqExchange,
+  RabbitmqGate,
   RabbitmqOptions,
   RabbitmqQueue,
   RabbitmqSinkOptions,
   RabbitmqSourceOptions,
   RabbitmqTls,
 } from "./connectors/rabbitmq/index.ts";
+export type {
+  OutboxColumns,
+  SqlColumn,
+  SqlConnection,
+  SqlOptions,
+  SqlSinkOptions,
+  SqlSourceOptions,
+  SqlStatement,
+  SqlTexts,
+  SqlTls,
+  SqlValue,
+} from "./connectors/sql/index.ts";
+export type { Writer, WriterOptions } from "./connectors/writer/index.ts";
 export type { ErrorClass, ErrorCode } from "./errors.ts";
 /** What author functions with a second parameter are given. */
 export type { Bytes, Message } from "./message/chunk.ts";

@@ -35,11 +35,14 @@ const clients = new Map([
   ["kafkajs", "kafkajs"],
   ["amqplib", "amqplib"],
   ["@platformatic/kafka", "wire"],
+  ["pg", "postgres"],
 ]);
 
-const { dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+const { dependencies, peerDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
   dependencies: Record<string, string>;
+  peerDependencies: Record<string, string>;
 };
+const packages = { ...dependencies, ...peerDependencies };
 
 const isTest = (path: string) => /\.(test|property)\.ts$/.test(path);
 const isSource = (path: string) => path.startsWith("src/") && !isTest(path);
@@ -121,7 +124,7 @@ const packagesAreDependencies: Rule = (file) => {
   if (!isSource(file.path)) return [];
   const allowed = file.path.startsWith("src/testing/") ? ["fast-check"] : [];
   return packageImportsOf(file)
-    .filter((target) => !(packageOf(target) in dependencies || allowed.includes(packageOf(target))))
+    .filter((target) => !(packageOf(target) in packages || allowed.includes(packageOf(target))))
     .map((target) => `imports ${target}, which is not a dependency of the package`);
 };
 

@@ -1,6 +1,6 @@
 /** What README.md shows is true: every command in it is run here, every snippet is checked, its drawing is the topology's. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -128,7 +128,7 @@ for (const command of commands.filter((line) => line.startsWith("npx") || line.i
 
 test("the README's topology compiles and checks, and is short", async (t) => {
   const snippets = blocks("ts");
-  assert.equal(snippets.length, 1);
+  assert.equal(snippets.length, 2);
   const file = join(freshFolder(t), "orders.ts");
   writeFileSync(file, snippets[0]!);
   const { code, stdout, stderr } = await runMillrace(t, ["check", file]);
@@ -159,6 +159,20 @@ test("the README's topology has the types it claims", async (t) => {
   const [snippet] = blocks("ts");
   assert.equal(await typeMistakes(t, snippet!), "");
   assert.match(await typeMistakes(t, snippet!.replace("o.customer)", "o.custmer)")), /custmer/);
+});
+
+test("the README's test of an operator passes, and can fail", async (t) => {
+  const snippet = blocks("ts")[1]!;
+  const inside = join(root, "test", "documentation-example.ts");
+  t.after(() => rmSync(inside, { force: true }));
+  const tried = (text: string) => {
+    writeFileSync(inside, text);
+    // Inside a test Node would take the file for a part of this one.
+    const env = { ...process.env, NODE_TEST_CONTEXT: "" };
+    return spawnSync(process.execPath, ["--conditions=millrace:source", inside], { env, cwd: root }).status;
+  };
+  assert.equal(tried(snippet), 0);
+  assert.notEqual(tried(snippet.replace(">= 10", ">= 5")), 0);
 });
 
 /** What "Going to production" shows inline. */

@@ -57,6 +57,15 @@ export async function driverUnderTest(
         await admin.disconnect();
       }
     },
+    async growPartitions(topic, partitions) {
+      const admin = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING }).admin();
+      await admin.connect();
+      try {
+        await admin.createPartitions({ topicPartitions: [{ topic, count: partitions }] });
+      } finally {
+        await admin.disconnect();
+      }
+    },
     async abortTransaction(topic, partition) {
       const client = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING });
       const producer = client.producer({

@@ -1,7 +1,10 @@
-import { Kafka, type KafkaMessage, logLevel } from "kafkajs";
+import kafkajs, { type Kafka, type KafkaMessage } from "kafkajs";
 import { PooledWork } from "../src/component/system.ts";
 import { registerCodecs } from "../src/connectors/kafka/drivers/kafkajs/codecs.ts";
 import { until } from "./brokers/until.ts";
+
+// A CommonJS module, whose exports Node does not all find by name.
+const { CompressionCodecs, CompressionTypes, Kafka: Client, logLevel } = kafkajs;
 
 // kafkajs reads gzip alone by itself.
 registerCodecs(new PooledWork());
@@ -17,7 +20,7 @@ export interface LogRecord {
 
 /** A client of the cluster that logs nothing. */
 export function quietKafka(bootstrap: string): Kafka {
-  return new Kafka({
+  return new Client({
     brokers: bootstrap.split(","),
     logLevel: logLevel.NOTHING,
     retry: { retries: 20, initialRetryTime: 100, maxRetryTime: 1_000 },
@@ -66,6 +69,25 @@ export async function countOf(bootstrap: string, topic: string): Promise<number>
 
 /** All that a topic holds now, in the order of each partition. */
 export async function readTopic(bootstrap: string, topic: string): Promise<LogRecord[]> {
+  const records: LogRecord[] = [];
+  await eachRecord(bootstrap, topic, (partition, { offset, key, value, headers }) => {
+    records.push({
+      partition,
+      offset: Number(offset),
+      key: key?.toString() ?? null,
+      value: value?.toString() ?? null,
+      headers,
+    });
+  });
+  return records;
+}
+
+/** Visits all that a topic holds now, in the order of each partition. */
+export async function eachRecord(
+  bootstrap: string,
+  topic: string,
+  visit: (partition: number, message: KafkaMessage) => void,
+): Promise<void> {
   await countOf(bootstrap, topic);
   const kafka = quietKafka(bootstrap);
   const admin = kafka.admin();
@@ -76,8 +98,7 @@ export async function readTopic(bootstrap: string, topic: string): Promise<LogRe
       .map(({ partition, high }) => [partition, Number(high)]),
   );
   await admin.disconnect();
-  const records: LogRecord[] = [];
-  if (left.size === 0) return records;
+  if (left.size === 0) return;
   const consumer = kafka.consumer({
     groupId: `reader-${topic}-${process.hrtime.bigint()}`,
     maxWaitTimeInMs: 100,
@@ -92,15 +113,7 @@ export async function readTopic(bootstrap: string, topic: string): Promise<LogRe
       .run({
         autoCommit: false,
         eachBatch: async ({ batch }) => {
-          for (const { offset, key, value, headers } of batch.messages) {
-            records.push({
-              partition: batch.partition,
-              offset: Number(offset),
-              key: key?.toString() ?? null,
-              value: value?.toString() ?? null,
-              headers,
-            });
-          }
+          for (const message of batch.messages) visit(batch.partition, message);
           if (Number(batch.lastOffset()) + 1 >= (left.get(batch.partition) ?? 0))
             left.delete(batch.partition);
           if (left.size === 0) resolve();
@@ -109,7 +122,6 @@ export async function readTopic(bootstrap: string, topic: string): Promise<LogRe
       .catch(reject);
   });
   await consumer.disconnect();
-  return records;
 }
 
 /** The sum of a group's committed offsets for a topic; partitions without one count 0. */
@@ -124,4 +136,33 @@ export async function committedOf(bootstrap: string, group: string, topic: strin
   } finally {
     await admin.disconnect();
   }
+}
+
+/** Which codecs a reader needs for a topic. */
+export async function codecsOf(bootstrap: string, topic: string): Promise<string[]> {
+  const used = new Set<string>();
+  const types = [
+    ["gzip", CompressionTypes.GZIP],
+    ["snappy", CompressionTypes.Snappy],
+    ["lz4", CompressionTypes.LZ4],
+    ["zstd", CompressionTypes.ZSTD],
+  ] as const;
+  const before = types.map(([, type]) => CompressionCodecs[type]);
+  types.forEach(([codec, type], i) => {
+    CompressionCodecs[type] = () => ({
+      ...before[i]!(),
+      decompress: (bytes: Buffer) => {
+        used.add(codec);
+        return before[i]!().decompress(bytes);
+      },
+    });
+  });
+  try {
+    await readTopic(bootstrap, topic);
+  } finally {
+    types.forEach(([, type], i) => {
+      CompressionCodecs[type] = before[i]!;
+    });
+  }
+  return [...used];
 }

@@ -21,7 +21,9 @@ const read = (path: string) => readFileSync(join(root, path), "utf8");
 
 interface Manifest {
   readonly license: string;
-  readonly exports: { readonly ".": { readonly types: string; readonly default: string } };
+  readonly exports: {
+    readonly [name in "." | "./testing"]: { readonly types: string; readonly default: string };
+  };
   readonly bin: Record<string, string>;
   readonly dependencies: Record<string, string>;
   readonly devDependencies: Record<string, string>;
@@ -110,13 +112,15 @@ test("the package holds the program, the library and its types", async () => {
 
 test("whatever the package exports is in it, with types", async () => {
   const { files } = await pack();
-  const { types, default: module } = manifest.exports["."];
-  assert.deepEqual(Object.keys(manifest.exports), [".", "./package.json"]);
-  assert.deepEqual(
-    [types, module].filter((path) => !files.includes(path.replace(/^\.\//, ""))),
-    [],
-  );
-  assert.match(types, /\.d\.ts$/);
+  assert.deepEqual(Object.keys(manifest.exports), [".", "./testing", "./package.json"]);
+  for (const name of [".", "./testing"] as const) {
+    const { types, default: module } = manifest.exports[name];
+    assert.deepEqual(
+      [types, module].filter((path) => !files.includes(path.replace(/^\.\//, ""))),
+      [],
+    );
+    assert.match(types, /\.d\.ts$/);
+  }
 });
 
 test("the package holds no tests, no sources and nothing beside bin and dist", async () => {

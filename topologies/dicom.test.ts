@@ -179,6 +179,28 @@ test("seed 000.10, 000.11: two states with one key in one batch both arrive, in 
   assert.match(keys[0]!, /^[0-9a-f]{32}$/);
 });
 
+test("seed 000.2: buffering, batching, linger and codec are what the environment says, and a mistake is told", async (t) => {
+  const check = (env: NodeJS.ProcessEnv) => runMillrace(t, ["check", topology], env);
+  assert.equal((await check({ BATCH_NUM_MESSAGES: "10", COMPRESSION_CODEC: "lz4" })).code, 0);
+  const wrong = await check({ COMPRESSION_CODEC: "snapy", QUEUE_BUFFERING_MAX_MS: "soon" });
+  assert.equal(wrong.code, 78);
+  assert.match(
+    `${wrong.stdout}${wrong.stderr}`,
+    /compression_codec.*queue_buffering_max_ms|queue_buffering_max_ms.*compression_codec/s,
+  );
+  const out = freshFolder(t);
+  const feed = `dicom-state=${new URL("data/dicom_state_meta.ndjson", import.meta.url).pathname}`;
+  const args = ["run", topology, "--embedded", "--feed", feed, "--until-idle", "--dump", out];
+  const { code, stderr } = await runMillrace(t, args, { BATCH_NUM_MESSAGES: "7" });
+  assert.equal(code, 0, stderr);
+  const sizes = (await dumped(out, "log_queue")).map(({ value }) => JSON.parse(String(value)) as AuditEvent);
+  assert.ok(sizes.length >= 115 / 7);
+  assert.ok(
+    sizes.every(({ succeeded }) => succeeded <= 7),
+    "no batch has more messages than the setting",
+  );
+});
+
 test("seed 000.10: without `join` no two lists of ids make one key, with it some do", () => {
   const keyOf = (ids: readonly string[], join: { join?: string }) => {
     const bed = new OperatorBed(key({ digest: "md5", of: (list: readonly string[]) => list, ...join }));

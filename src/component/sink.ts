@@ -12,6 +12,8 @@ export interface SinkCapabilities {
   readonly order: "always" | "unlessRefused";
   /** It stores a whole batch as one unit, compressed as one (a Kafka record batch). */
   readonly batches: boolean;
+  /** It may give a message up for lost, having been told to (best effort). Default false. */
+  readonly loses?: boolean;
   /** Only one process may write to it at a time: a file. Default false. */
   readonly exclusive?: boolean;
 }
@@ -32,6 +34,8 @@ export interface Sink {
   readonly targetKind?: string;
   /** As a source's: where its targets really are, in their order, if connections and names do not tell. */
   readonly places?: readonly string[];
+  /** It makes what it writes from the values themselves, so that changed ones need not be encoded. Default false. */
+  readonly readsValues?: boolean;
   open(context: Context): Promise<SinkSession>;
 }
 
@@ -45,6 +49,8 @@ export interface Refusal {
 export interface SinkStatus {
   readonly ready: boolean;
   readonly reason?: string;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[];
   readonly lastErrors: readonly { readonly message: string; readonly at: number }[];
 }
 

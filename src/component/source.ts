@@ -53,6 +53,8 @@ export interface Source {
   readonly lanes?: number;
   /** What it allows in flight at once. */
   readonly credit: CreditOptions;
+  /** What is done when it stands still though there is something to read; undefined for one that is not watched. */
+  readonly watch?: WatchOptions;
   open(context: SourceContext): Promise<SourceSession>;
 }
 
@@ -77,6 +79,23 @@ export interface CreditOptions {
   readonly span: number;
   /** Most messages in one chunk. */
   readonly chunk: number;
+}
+
+/** When a source is found to stand still, and what is done then. */
+export interface WatchOptions {
+  /** How long a lane may have lag and neither get nor settle anything, ms. */
+  readonly after: number;
+  /** `restart`: the session is closed and opened anew. `report`: it is said, and nothing is done. */
+  readonly policy: "restart" | "report";
+}
+
+/** What the broker holds for a lane. */
+export interface LaneLag {
+  readonly lane: Lane;
+  /** Messages that it would give, and has not yet. */
+  readonly lag: number;
+  /** The source waits for them: neither paused nor full. */
+  readonly asking: boolean;
 }
 
 export interface LaneSettings {
@@ -134,7 +153,11 @@ export interface SourceStatus {
   readonly ready: boolean;
   /** What keeps it from being ready or from taking in, in words: "reconnecting", "blocked by a memory alarm". */
   readonly reason?: string;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[];
   readonly lastErrors: readonly { readonly message: string; readonly at: number }[];
+  /** Messages that wait upstream and were not read yet, where that is known; it may be some seconds old. */
+  readonly queued?: number;
 }
 
 /** An opened source. Reconnects, rebalances and rejoins happen inside; its stream errors only for class system. */
@@ -149,4 +172,9 @@ export interface SourceSession {
   status(): SourceStatus;
   /** Assigned, and nothing left to read: position = end on every lane, or no message ready in the queue. */
   atEnd(): Promise<boolean>;
+  /**
+   * What is left to read of each lane that could be asked for, as the broker tells it. A source without this is not
+   * watched. Rejects when the broker cannot be asked.
+   */
+  lag?(): Promise<readonly LaneLag[]>;
 }

@@ -1,6 +1,6 @@
 import type { Bytes, Chunk } from "./chunk.ts";
 import type { Lane } from "./lane.ts";
-import type { Outcome } from "./outcome.ts";
+import { Outcome } from "./outcome.ts";
 import type { Headers } from "./records.ts";
 
 /** What a batch goes to: a Kafka partition, an exchange and routing key, a file. One object per destination, compared by identity. */
@@ -32,6 +32,7 @@ export class Batch {
   #indexes: number[] = [];
   #bytes = 0;
   #deferred: Uint8Array | undefined;
+  #lost = 0;
   readonly #stored: { first: number; count: number }[] = [];
 
   constructor(destination: Destination, openedAt: number) {
@@ -41,6 +42,11 @@ export class Batch {
 
   get length(): number {
     return this.#chunks.length;
+  }
+
+  /** Messages that the sink has given up. */
+  get lost(): number {
+    return this.#lost;
   }
 
   /** Keys and payloads, in bytes, before compression. */
@@ -132,11 +138,10 @@ export class Batch {
   }
 
   settle(entry: number, outcome: Outcome): void {
-    if (this.#deferred !== undefined) {
-      if (this.#deferred[entry] === 0) this.#deferred[entry] = outcome;
-      return;
-    }
-    this.#chunks[entry]!.settle(this.#indexes[entry]!, outcome);
+    if (this.#deferred !== undefined && this.#deferred[entry] !== 0) return;
+    if (outcome === Outcome.lost) this.#lost++;
+    if (this.#deferred !== undefined) this.#deferred[entry] = outcome;
+    else this.#chunks[entry]!.settle(this.#indexes[entry]!, outcome);
   }
 
   settleAll(outcome: Outcome): void {
@@ -154,7 +159,8 @@ export class Batch {
     if (outcomes === undefined) return;
     this.#deferred = undefined;
     for (let entry = 0; entry < outcomes.length; entry++) {
-      if (outcomes[entry] !== 0) this.settle(entry, outcomes[entry] as Outcome);
+      const outcome = outcomes[entry]!;
+      if (outcome !== 0) this.#chunks[entry]!.settle(this.#indexes[entry]!, outcome as Outcome);
     }
   }
 

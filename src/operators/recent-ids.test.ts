@@ -137,3 +137,37 @@ test("asking makes an id recent, not young", () => {
   assert.equal(ids.has("a", 99), true);
   assert.equal(ids.has("a", 100), false, "its time counts from when it was added");
 });
+
+test("put anew, an id is young again, and there once", () => {
+  const { ids, forgotten } = memory(2, 100);
+  ids.put("a", 0);
+  ids.put("b", 10);
+  ids.put("a", 50);
+  assert.deepEqual(
+    [...ids.entries()],
+    [
+      { id: "b", added: 10 },
+      { id: "a", added: 50 },
+    ],
+  );
+  assert.equal(ids.has("a", 149), true);
+  assert.deepEqual(forgotten, { evicted: 0, expired: 0 });
+});
+
+test("frozen, the list can be read while ids are asked for; what would change it is done afterwards", () => {
+  const { ids, forgotten } = memory(5, 100);
+  for (const [n, id] of [..."abcde"].entries()) ids.add(id, n * 30);
+  ids.freeze();
+  const read: string[] = [];
+  for (const { id } of ids.entries()) {
+    read.push(id);
+    assert.equal(ids.has("a", 120), false, "it is over");
+    assert.equal(ids.has("b", 120), true);
+    ids.resize(3, 120);
+  }
+  assert.equal(read.join(""), "abcde");
+  assert.equal(ids.size, 5);
+  ids.thaw(120);
+  assert.deepEqual([ids.size, ids.capacity, forgotten], [3, 3, { evicted: 1, expired: 1 }]);
+  assert.equal(ids.has("b", 120), false);
+});

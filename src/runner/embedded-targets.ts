@@ -6,7 +6,7 @@ import type { DumpTarget } from "./dump.ts";
 import { UsageError } from "./exit-code.ts";
 
 /** Kinds of requirement that hold messages, of those that only a broker can meet. */
-const holding = ["topic", "queue"];
+const holding = ["topic", "queue", "table"];
 const brokered = [...holding, "exchange"];
 
 /** Topics and queues of the embedded brokers that the plans use: those they name, and those the brokers hold. */

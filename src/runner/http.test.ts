@@ -159,6 +159,16 @@ test("seed 001.5: metrics are OpenMetrics, with every outcome, lane, sink and co
   );
 });
 
+test("seed 002.8: status is given as FHIR Parameters to whoever asks for it, and in no other format", async (t) => {
+  const { ask } = await served(t, view([]));
+  const fhir = await ask("/status?format=fhir");
+  assert.equal(fhir.status, 200);
+  assert.match(fhir.headers["content-type"]!, /^application\/fhir\+json/);
+  assert.equal(JSON.parse(fhir.body).resourceType, "Parameters");
+  assert.deepEqual(Object.keys(JSON.parse((await ask("/status?format=json")).body)).slice(0, 1), ["version"]);
+  assert.equal((await ask("/status?format=xml")).status, 400);
+});
+
 test("only GET and HEAD of known paths, without a body", async (t) => {
   const { ask } = await served(t, view());
   assert.equal((await ask("/")).status, 404);

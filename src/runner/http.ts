@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { isIP } from "node:net";
 import { MillraceError, messageOf } from "../errors.ts";
 import { UsageError } from "./exit-code.ts";
+import { fhirStatus } from "./fhir-status.ts";
 import { metricsContentType, openMetrics, type Scrape } from "./metrics.ts";
 import { totalStatus } from "./total-status.ts";
 
@@ -115,7 +116,7 @@ async function answer(
     response.setHeader("Connection", "close");
     return text(413, "a request here has no body");
   }
-  const { status, type, body } = await page(view);
+  const { status, type, body } = await page(view, new URLSearchParams(request.url!.slice(path!.length)));
   reply(response, status, type, body);
 }
 
@@ -125,7 +126,7 @@ interface Page {
   readonly body: string;
 }
 
-const pages = new Map<string, (view: HttpView) => Page | Promise<Page>>([
+const pages = new Map<string, (view: HttpView, query: URLSearchParams) => Page | Promise<Page>>([
   ["/livez", () => ({ status: 200, type: "text/plain", body: "ok\n" })],
   [
     "/readyz",
@@ -140,7 +141,18 @@ const pages = new Map<string, (view: HttpView) => Page | Promise<Page>>([
     "/metrics",
     async (view) => ({ status: 200, type: metricsContentType, body: await openMetrics(view.scrape()) }),
   ],
-  ["/status", (view) => ({ status: 200, type: "application/json", body: statusJson(view) })],
+  [
+    "/status",
+    (view, query) => {
+      const format = query.get("format") ?? "json";
+      if (format === "json") return { status: 200, type: "application/json", body: statusJson(view) };
+      if (format !== "fhir")
+        return { status: 400, type: "text/plain", body: "format is json (default) or fhir\n" };
+      const { statuses } = view.scrape();
+      const body = `${JSON.stringify(fhirStatus(totalStatus(statuses)))}\n`;
+      return { status: 200, type: "application/fhir+json", body };
+    },
+  ],
 ]);
 
 function statusJson(view: HttpView): string {

@@ -37,6 +37,11 @@ export function openMetrics({ version, statuses, processes }: Scrape): Promise<s
   const waiting = gauge("waiting", "Messages in flight that wait for their twin's outcome", of);
   const backlog = gauge("backlog", "Messages fetched that wait for credit", of);
   const sourceReady = gauge("source_ready", "1 when the source is connected and assigned", of);
+  const stalled = gauge(
+    "source_stalled",
+    "1 while nothing moves though there is something to read, or to settle",
+    [...of, "awaiting"],
+  );
   const lane = [...of, "lane"] as const;
   const span = gauge("span", "Messages of the lane that a crash would replay", lane);
   const checkpoint = gauge("checkpoint", "Position below which all of the lane is settled", lane);
@@ -64,6 +69,9 @@ export function openMetrics({ version, statuses, processes }: Scrape): Promise<s
       waiting.set(labels, report.waiting);
       backlog.set(labels, report.backlog);
       sourceReady.set(labels, Number(report.ready));
+      for (const awaiting of ["source", "sink"]) {
+        stalled.set({ ...labels, awaiting }, Number(report.stall?.awaiting === awaiting));
+      }
       for (const one of lanes) {
         span.inc({ ...labels, lane: one.name }, one.span);
         checkpoint.set({ ...labels, lane: one.name }, one.checkpoint);

@@ -36,6 +36,7 @@ export function returned(status: RunStatus): RunStatus {
     sources: status.sources.map((source) => ({
       ...source,
       ready: true,
+      stall: undefined,
       conservation: back(source),
       lanes: [],
       backlog: 0,
@@ -64,6 +65,7 @@ function sourceOf(reports: [SourceReport, ...SourceReport[]]): SourceReport {
     ...reports[0],
     ...readiness(reports),
     conservation: totalConservation(reports.map(({ conservation }) => conservation)),
+    stall: reports.find(({ stall }) => stall !== undefined)?.stall,
     lanes: reports.flatMap(({ lanes }) => lanes),
     backlog: sum(reports, "backlog"),
     held: sum(reports, "held"),

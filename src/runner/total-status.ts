@@ -12,6 +12,7 @@ export function totalStatus(statuses: readonly RunStatus[]): RunStatus {
     mode: worstMode(statuses),
     startedAt: statuses.length === 0 ? 0 : Math.min(...statuses.map(({ startedAt }) => startedAt)),
     ready: statuses.length > 0 && statuses.every(({ ready }) => ready),
+    ...(statuses.some(({ bestEffort }) => bestEffort) ? { bestEffort: true } : {}),
     conservation: totalConservation(statuses.map(({ conservation }) => conservation)),
     sources: statuses.flatMap(({ sources }) => sources),
     sinks: statuses.flatMap(({ sinks }) => sinks),

@@ -73,6 +73,11 @@ export class Credit implements Ledger {
     return this.#waiting;
   }
 
+  /** Parts of messages in flight that neither a window holds nor a twin keeps: something is being done with them. */
+  get underWay(): number {
+    return this.#parts - this.#held - this.#waiting;
+  }
+
   /**
    * No message may come in, and all that is in flight is held by a window or waits for something that is:
    * nothing will move until a window opens.

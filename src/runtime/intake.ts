@@ -99,18 +99,23 @@ export class LaneIntake implements Intake {
   }
 
   async drain(lanes: readonly Lane[], deadline: Time): Promise<boolean> {
-    for (const lane of lanes) {
-      const backlog = this.#backlogs.get(lane);
-      if (backlog === undefined) continue;
-      backlog.closed = true;
-      forget(backlog);
-    }
+    this.shut(lanes);
     while (!this.#finished && lanes.some((lane) => lane.inFlight > 0)) {
       if (this.#clock.now() >= deadline) return false;
       this.#onDrain();
       await new Promise<void>((resolve) => this.#clock.after(drainTick, resolve));
     }
     return true;
+  }
+
+  /** Takes in nothing more of these lanes; what waits is dropped unseen, and stays with the broker. */
+  shut(lanes: readonly Lane[]): void {
+    for (const lane of lanes) {
+      const backlog = this.#backlogs.get(lane);
+      if (backlog === undefined) continue;
+      backlog.closed = true;
+      forget(backlog);
+    }
   }
 
   end(lane: Lane): void {

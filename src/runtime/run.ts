@@ -3,7 +3,7 @@ import type { Clock, Context, Logger, Random, Work } from "../component/context.
 import type { EmbeddedBrokers } from "../component/embedded.ts";
 import type { OpenedOperator } from "../component/operator.ts";
 import type { Sink, SinkSession } from "../component/sink.ts";
-import type { SourceSession } from "../component/source.ts";
+import type { SourceSession, WatchOptions } from "../component/source.ts";
 import { MillraceError, messageOf } from "../errors.ts";
 import type { OutcomeName } from "../message/outcome.ts";
 import type { Plan, PlanNode } from "../topology/plan.ts";
@@ -12,7 +12,9 @@ import { DeadLetters } from "./dead-letter.ts";
 import { LaneIntake } from "./intake.ts";
 import { Pipeline } from "./pipeline.ts";
 import type { SinkTarget } from "./sink-stage.ts";
+import { SourceRun } from "./source-run.ts";
 import type { RunMode, RunResult, RunStatus, SinkReport, SourceReport } from "./status.ts";
+import { Watchdog } from "./watchdog.ts";
 
 export interface RunOptions {
   readonly clock: Clock;
@@ -68,7 +70,8 @@ class PlanRun implements Run {
   readonly #abort = new AbortController();
   readonly #startedAt: number;
   readonly #intakes = new Map<string, LaneIntake>();
-  readonly #sources = new Map<string, SourceSession>();
+  readonly #sources = new Map<string, SourceRun>();
+  readonly #watchdogs = new Map<string, Watchdog>();
   readonly #sinkSessions = new Map<Sink, SinkSession>();
   /** Those with a store. */
   readonly #operators = new Map<string, OpenedOperator>();
@@ -156,12 +159,35 @@ class PlanRun implements Run {
       nodes.map(async (node) => {
         if (node.kind !== "source") return;
         const intake = this.#intakes.get(node.name)!;
-        const downstream = () => this.#troubleBelow(node.name);
-        const opening = node.source.open({ ...this.#contextFor(node.name), intake, downstream });
-        this.#sources.set(node.name, await this.#unlessOver(opening));
+        const { source } = node;
+        const context = this.#contextFor(node.name);
+        const running = new SourceRun({
+          source,
+          intake,
+          context,
+          downstream: () => this.#troubleBelow(node.name),
+        });
+        await this.#unlessOver(running.open());
+        this.#sources.set(node.name, running);
+        if (source.watch !== undefined && running.session?.lag !== undefined) {
+          this.#watch(node.name, running, intake, source.watch);
+        }
       }),
     );
     if (this.#mode === "starting") this.#enter("running");
+  }
+
+  #watch(node: string, source: SourceRun, intake: LaneIntake, options: WatchOptions): void {
+    const watchdog = new Watchdog({
+      context: this.#contextFor(node),
+      options,
+      intake,
+      session: () => (this.#mode === "running" && !source.isRestarting ? source.session : undefined),
+      restart: () => source.restart(),
+      downstream: () => this.#awaited(node),
+    });
+    this.#watchdogs.set(node, watchdog);
+    watchdog.start();
   }
 
   /** A session that is open only when the run is over is closed here: nobody else would. */
@@ -186,6 +212,7 @@ class PlanRun implements Run {
       mode: this.#mode,
       startedAt: this.#startedAt,
       ready: this.#mode === "running" && [...sources, ...sinks, ...deadLetters].every(({ ready }) => ready),
+      ...(this.#plan.nodes.some(mayLose) ? { bestEffort: true } : {}),
       conservation: total(sources.map(({ conservation }) => conservation)),
       sources,
       sinks,
@@ -238,8 +265,10 @@ class PlanRun implements Run {
     this.#enter("draining");
     // Some sources may be open and others not yet: none takes anything in from now on.
     for (const intake of this.#intakes.values()) intake.stop();
-    for (const session of this.#sources.values()) session.stopIntake();
-    if (!(await this.#emptied(deadline))) return this.#drainTimedOut();
+    const given = this.#stopRestarts();
+    for (const session of this.#sessions()) session.stopIntake();
+    if (!(await this.#emptied(deadline)) || !(await this.#before(deadline, given)))
+      return this.#drainTimedOut();
     for (const intake of this.#intakes.values()) intake.complete();
     if (!(await this.#before(deadline, this.#commitAll()))) return this.#drainTimedOut();
     // A commit that failed has ended the run, as what it is.
@@ -275,8 +304,8 @@ class PlanRun implements Run {
   async #commitAll(): Promise<void> {
     const refused: { readonly node: string; readonly error: unknown }[] = [];
     await Promise.all(
-      [...this.#sources].map(([node, session]) =>
-        session.commit().catch((error: unknown) => refused.push({ node, error })),
+      [...this.#sources].map(([node, { session }]) =>
+        session?.commit().catch((error: unknown) => refused.push({ node, error })),
       ),
     );
     const [first] = refused;
@@ -336,14 +365,11 @@ class PlanRun implements Run {
     }
     const deadline = clock.now() + closeTimeout;
     if (result.how === "drain-timeout") {
-      await this.#before(
-        deadline,
-        Promise.allSettled([...this.#sources.values()].map((session) => session.commit())),
-      );
+      await this.#before(deadline, Promise.allSettled(this.#sessions().map((session) => session.commit())));
     }
     await this.#before(
       deadline,
-      Promise.allSettled([...this.#sources.values()].map((session) => session.close(deadline))).then(() =>
+      Promise.allSettled([...this.#sources.values()].map((source) => source.close(deadline))).then(() =>
         Promise.allSettled([...this.#sinkSessions.values()].map((session) => session.close(deadline))),
       ),
     );
@@ -364,8 +390,19 @@ class PlanRun implements Run {
   #fail(node: string, error: Error): void {
     if (this.#mode === "failed" || this.#mode === "done") return;
     this.#errors.unshift({ message: messageOf(error), at: this.#options.clock.wall(), node });
-    for (const session of this.#sources.values()) session.stopIntake();
+    for (const intake of this.#intakes.values()) intake.stop();
+    this.#stopRestarts();
+    for (const session of this.#sessions()) session.stopIntake();
     this.#close({ how: "failed", error });
+  }
+
+  #sessions(): SourceSession[] {
+    return [...this.#sources.values()].flatMap(({ session }) => session ?? []);
+  }
+
+  async #stopRestarts(): Promise<void> {
+    for (const watchdog of this.#watchdogs.values()) watchdog.stop();
+    await Promise.all([...this.#sources.values()].map((source) => source.stopRestarts()));
   }
 
   #enter(mode: RunMode): void {
@@ -395,8 +432,8 @@ class PlanRun implements Run {
   }
 
   async #allAtEnd(): Promise<boolean> {
-    for (const [name, session] of this.#sources) {
-      if ((this.#intakes.get(name)?.waitingCount ?? 0) > 0) return false;
+    for (const [name, { session }] of this.#sources) {
+      if (session === undefined || (this.#intakes.get(name)?.waitingCount ?? 0) > 0) return false;
       try {
         if (!(await session.atEnd())) return false;
       } catch (error) {
@@ -465,12 +502,15 @@ class PlanRun implements Run {
   #sourceReport(node: PlanNode & { kind: "source" }): SourceReport {
     const intake = this.#intakes.get(node.name);
     const status = this.#sources.get(node.name)?.status();
+    const stall = this.#watchdogs.get(node.name)?.stall;
     const { credit } = node.source;
     return {
       name: node.name,
       type: node.source.type,
-      ready: status?.ready ?? false,
-      reason: status === undefined ? "connecting" : status.reason,
+      ready: status?.ready === true && stall === undefined,
+      reason: status === undefined ? "connecting" : (stall?.reason ?? status.reason),
+      stall,
+      notes: status?.notes,
       conservation: intake?.credit.conservation() ?? total([]),
       lanes: (intake?.lanes ?? []).map((lane) => ({
         name: lane.name,
@@ -480,6 +520,7 @@ class PlanRun implements Run {
         checkpoint: lane.checkpoint,
       })),
       backlog: intake?.waitingCount ?? 0,
+      ...(status?.queued === undefined ? {} : { queued: status.queued }),
       held: intake?.credit.held ?? 0,
       waiting: intake?.credit.waiting ?? 0,
       creditMessages: credit.messages,
@@ -500,13 +541,8 @@ class PlanRun implements Run {
 
   /** The first of the sinks that a node's messages come to, or the dead letters, that is not ready, and why. */
   #troubleBelow(name: string): string | undefined {
-    const below = new Set([name]);
     const parts: Pick<SinkReport, "name" | "ready" | "reason">[] = [];
-    // Nodes stand after those that feed them.
-    for (const node of this.#plan.nodes) {
-      if (!node.inputs.some((input) => below.has(input.node))) continue;
-      below.add(node.name);
-      if (node.kind !== "sink") continue;
+    for (const node of this.#sinksBelow(name)) {
       parts.push(this.#readiness(node.sink, node.name));
       if (node.audit !== undefined) parts.push(this.#readiness(node.audit, node.audit.name));
     }
@@ -516,10 +552,33 @@ class PlanRun implements Run {
     return unready === undefined ? undefined : `${unready.name}: ${unready.reason ?? "not ready"}`;
   }
 
+  #sinksBelow(name: string): (PlanNode & { kind: "sink" })[] {
+    const below = new Set([name]);
+    // Nodes stand after those that feed them.
+    return this.#plan.nodes.filter((node) => {
+      if (!node.inputs.some((input) => below.has(input.node))) return false;
+      below.add(node.name);
+      return node.kind === "sink";
+    }) as (PlanNode & { kind: "sink" })[];
+  }
+
+  /** What keeps a node's messages in flight, as far as it can be told: a sink that is not ready, or else is writing. */
+  #awaited(name: string): string {
+    const trouble = this.#troubleBelow(name);
+    if (trouble !== undefined) return `the sink ${trouble}`;
+    const below = this.#sinksBelow(name);
+    const writing = this.#pipeline!.sinks.flatMap(({ node, stage }) =>
+      stage.writing > 0 && below.includes(node) ? [node.name] : [],
+    );
+    if (writing.length > 0) return `the sink ${writing.join(", ")}`;
+    return this.#kept() ?? "the topology's own code";
+  }
+
   #sinkReport(node: PlanNode & { kind: "sink" }): SinkReport {
     const stage = this.#pipeline?.sinks.find((sink) => sink.node === node)?.stage;
     return {
       ...this.#readiness(node.sink, node.name),
+      notes: this.#sinkSessions.get(node.sink)?.status().notes,
       written: stage?.written ?? 0,
       writing: stage?.writing ?? 0,
       batches: stage?.batches ?? 0,
@@ -528,8 +587,8 @@ class PlanRun implements Run {
 
   #lastErrors(): RunStatus["lastErrors"] {
     const all = [...this.#errors];
-    for (const [node, session] of this.#sources) {
-      all.push(...session.status().lastErrors.map((error) => ({ ...error, node })));
+    for (const [node, source] of this.#sources) {
+      all.push(...(source.status()?.lastErrors ?? []).map((error) => ({ ...error, node })));
     }
     for (const [sink, session] of this.#sinkSessions) {
       all.push(...session.status().lastErrors.map((error) => ({ ...error, node: sink.name })));
@@ -553,4 +612,9 @@ function total(parts: readonly Conservation[]): Conservation {
     for (const name of Object.keys(sum) as (OutcomeName | "accepted" | "inFlight")[]) sum[name] += part[name];
   }
   return sum;
+}
+
+function mayLose(node: PlanNode): boolean {
+  if (node.kind === "source") return !node.source.capabilities.replays;
+  return node.kind === "sink" && node.sink.capabilities.loses === true;
 }

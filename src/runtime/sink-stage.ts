@@ -156,7 +156,7 @@ export class SinkStage {
     try {
       const refusals = await session.write(batch);
       this.#batches++;
-      this.#written += batch.length - refusals.length;
+      this.#written += batch.length - refusals.length - batch.lost;
       if (audit !== undefined) {
         await this.#report(audit, batch, refusals);
         batch.release();

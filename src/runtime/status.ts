@@ -1,4 +1,5 @@
 import type { Conservation } from "./credit.ts";
+import type { Stall } from "./watchdog.ts";
 
 /** How one source is doing. */
 export interface SourceReport {
@@ -6,6 +7,10 @@ export interface SourceReport {
   readonly type: string;
   readonly ready: boolean;
   readonly reason: string | undefined;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[] | undefined;
+  /** Present while it stands still though there is something to read or to settle. */
+  readonly stall?: Stall | undefined;
   readonly conservation: Conservation;
   readonly lanes: readonly {
     readonly name: string;
@@ -16,6 +21,8 @@ export interface SourceReport {
   }[];
   /** Fetched and waiting for credit. */
   readonly backlog: number;
+  /** Not fetched yet, where the source knows. */
+  readonly queued?: number;
   /** Of those in flight: held by windows, and waiting for a twin. */
   readonly held: number;
   readonly waiting: number;
@@ -29,6 +36,8 @@ export interface SinkReport {
   readonly type: string;
   readonly ready: boolean;
   readonly reason: string | undefined;
+  /** What is worth knowing though it goes on, in sentences. */
+  readonly notes?: readonly string[] | undefined;
   /** Messages acknowledged by the destination. */
   readonly written: number;
   /** Batches under way. */
@@ -46,6 +55,8 @@ export interface RunStatus {
   /** Milliseconds since 1970. */
   readonly startedAt: number;
   readonly ready: boolean;
+  /** True where a message may be lost: a source cannot read again what it has read, or a sink may give up. */
+  readonly bestEffort?: boolean;
   /** Of all sources together. */
   readonly conservation: Conservation;
   readonly sources: readonly SourceReport[];

@@ -92,7 +92,7 @@ export function checkPaths(
         passing.set(node, given);
         break;
       case "sink":
-        if (given.values.has("changed")) {
+        if (given.values.has("changed") && node.sink?.readsValues !== true) {
           problems.error(
             "encode-missing",
             `${given.values.get("changed")!} changes the values, and they reach ${name} without being encoded`,

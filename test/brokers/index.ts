@@ -1,5 +1,5 @@
 /**
- * Real brokers for tests. `npm test` starts one Kafka and one RabbitMQ for the whole run; a test file run by
+ * Real brokers for tests. `npm test` starts one Kafka, one RabbitMQ and one PostgreSQL for the whole run; a test file run by
  * itself starts its own at the first call. A test says what it needs, and takes it:
  *
  *     test("orders arrive", needs("kafka"), async () => {
@@ -14,6 +14,7 @@ import { randomBytes } from "node:crypto";
 import type { TestContext } from "node:test";
 import { kafkaAbsence } from "./jars.ts";
 import { Kafka, type KafkaCluster, type KafkaOptions, startKafka } from "./kafka.ts";
+import { Postgres, type PostgresServer, postgresAbsence, startPostgres } from "./postgres.ts";
 import { findProgram } from "./program.ts";
 import {
   Rabbitmq,
@@ -24,15 +25,16 @@ import {
 } from "./rabbitmq.ts";
 
 /** "own …" is a broker that the test may kill, freeze and reconfigure. */
-export type Need = "kafka" | "own kafka" | "rabbitmq" | "own rabbitmq" | "kcat";
+export type Need = "kafka" | "own kafka" | "rabbitmq" | "own rabbitmq" | "postgres" | "own postgres" | "kcat";
 
 /**
  * What `npm test` hands down to each test file: addresses of the brokers it started, or why there are none.
  * `.ci/test.mjs` sets them.
  */
-const { KAFKA_BROKERS, AMQP_URL } = process.env;
+const { KAFKA_BROKERS, AMQP_URL, POSTGRES_URL } = process.env;
 const { MILLRACE_TEST_KAFKA, MILLRACE_TEST_KAFKA_ABSENT } = process.env;
 const { MILLRACE_TEST_AMQP, MILLRACE_TEST_AMQP_ABSENT } = process.env;
+const { MILLRACE_TEST_POSTGRES, MILLRACE_TEST_POSTGRES_ABSENT } = process.env;
 
 /** Test options that skip a test, by name and with the reason, where something it needs is missing. */
 export function needs(...all: readonly Need[]): { skip: string | false } {
@@ -53,11 +55,18 @@ const absence: Record<Need, () => string | undefined> = {
     const reason = MILLRACE_TEST_AMQP_ABSENT ?? rabbitmqAbsence();
     return reason && `needs RabbitMQ: ${reason}`;
   },
+  postgres: () => (POSTGRES_URL || MILLRACE_TEST_POSTGRES ? undefined : absence["own postgres"]()),
+  "own postgres": () => {
+    if (POSTGRES_URL) return "needs a PostgreSQL of its own, and POSTGRES_URL names one that is not";
+    const reason = MILLRACE_TEST_POSTGRES_ABSENT ?? postgresAbsence();
+    return reason && `needs PostgreSQL: ${reason}`;
+  },
   kcat: () => (findProgram("kcat") === undefined ? "needs kcat, which is not installed" : undefined),
 };
 
 let kafka: Promise<Kafka> | undefined;
 let rabbitmq: Promise<Rabbitmq> | undefined;
+let postgres: Promise<Postgres> | undefined;
 
 /** The Kafka that all tests use: leave it running, and use only topics and groups of a {@link freshName}. */
 export function sharedKafka(): Promise<Kafka> {
@@ -73,6 +82,13 @@ export function sharedRabbitmq(): Promise<Rabbitmq> {
   return rabbitmq;
 }
 
+/** The PostgreSQL that all tests use: leave it running, and use only databases of {@link Postgres.freshDatabase}. */
+export function sharedPostgres(): Promise<Postgres> {
+  const address = POSTGRES_URL || MILLRACE_TEST_POSTGRES;
+  postgres ??= address ? Promise.resolve(new Postgres(address)) : startPostgres();
+  return postgres;
+}
+
 /** A cluster for one test, about 6 s to start; it ends with the test. */
 export async function ownKafka(t: TestContext, options?: KafkaOptions): Promise<KafkaCluster> {
   const cluster = await startKafka(options);
@@ -85,6 +101,13 @@ export async function ownRabbitmq(t: TestContext, options?: RabbitmqOptions): Pr
   const broker = await startRabbitmq(options);
   t.after(() => broker.stop());
   return broker;
+}
+
+/** A server for one test, about 2 s to start; it ends with the test. */
+export async function ownPostgres(t: TestContext): Promise<PostgresServer> {
+  const server = await startPostgres();
+  t.after(() => server.stop());
+  return server;
 }
 
 /** A name that no other test and no earlier run has used, as in `orders-3f9c1a2b`. */

@@ -8,12 +8,12 @@ import { until } from "./until.ts";
 
 const pom = fileURLToPath(new URL("pom.xml", import.meta.url));
 const cache = fileURLToPath(new URL("../../.brokers/", import.meta.url));
-const FETCH_MS = 300_000;
+const BUILD_MS = 300_000;
 
-/** The folder of Kafka's jars, named after the pom that asks for them: a new version is a new folder. */
-function jarFolder(): string {
-  const digest = createHash("sha256").update(readFileSync(pom)).digest("hex");
-  return `${cache}kafka-${digest.slice(0, 12)}`;
+/** The folder of what is built from this file: a new content is a new folder. */
+function folderOf(name: string, file: string): string {
+  const digest = createHash("sha256").update(readFileSync(file)).digest("hex");
+  return `${cache}${name}-${digest.slice(0, 12)}`;
 }
 
 /** Why Kafka cannot be started on this machine; undefined if it can. */
@@ -21,7 +21,7 @@ export function kafkaAbsence(): string | undefined {
   if (findProgram("java") === undefined) return "Java, 17 or newer, is not installed";
   const version = javaVersion();
   if (version < 17) return `Java ${version} is installed, Kafka needs 17 or newer`;
-  if (!existsSync(jarFolder()) && findProgram("mvn") === undefined) {
+  if (!existsSync(folderOf("kafka", pom)) && findProgram("mvn") === undefined) {
     return "Maven, which fetches Kafka's jars, is not installed";
   }
   return undefined;
@@ -33,45 +33,64 @@ function javaVersion(): number {
   return Number(/version "(\d+)/.exec(stderr)?.[1] ?? 0);
 }
 
+/** The folder of Kafka's jars, fetched if it is not here yet. */
+export function kafkaJars(): Promise<string> {
+  return jarsOf("kafka", pom);
+}
+
+/** The folder of the jars that a pom asks for, fetched by Maven if it is not here yet. */
+export function jarsOf(name: string, pomFile: string): Promise<string> {
+  return builtOnce(name, pomFile, async (unfinished) => {
+    process.stderr.write(`fetching the jars of ${name} once into .brokers/ …\n`);
+    const args = [
+      "-q",
+      "-B",
+      "-f",
+      pomFile,
+      "dependency:copy-dependencies",
+      `-DoutputDirectory=${unfinished}`,
+    ];
+    await run("mvn", args, { within: BUILD_MS });
+  });
+}
+
 /**
- * The folder of Kafka's jars, fetched if it is not here yet. Many processes may ask at once: one fetches, the
- * others wait for it. The folder appears by a rename, so it is there whole or not at all.
+ * A folder that `build` fills, the first time that it is asked for with this content of `file`. Many processes may ask
+ * at once: one builds, the others wait for it. The folder appears by a rename, so it is there whole or not at all.
  */
-export async function kafkaJars(): Promise<string> {
-  const folder = jarFolder();
+export async function builtOnce(
+  name: string,
+  file: string,
+  build: (unfinished: string) => Promise<void>,
+): Promise<string> {
+  const folder = folderOf(name, file);
   if (existsSync(folder)) return folder;
   mkdirSync(cache, { recursive: true });
   const lock = `${folder}.lock`;
-  let fetches = false;
+  let builds = false;
   await until(
-    "another process has fetched Kafka's jars",
+    `another process has built ${folder}`,
     () => {
-      fetches = takeLock(lock);
-      return fetches || existsSync(folder);
+      builds = takeLock(lock);
+      return builds || existsSync(folder);
     },
-    FETCH_MS,
+    BUILD_MS,
   );
-  if (!fetches) return folder;
+  if (!builds) return folder;
+  const unfinished = `${folder}.${process.pid}`;
   try {
-    if (!existsSync(folder)) await fetchJars(folder);
+    if (existsSync(folder)) return folder;
+    rmSync(unfinished, { recursive: true, force: true });
+    mkdirSync(unfinished);
+    await build(unfinished);
+    renameSync(unfinished, folder);
+  } catch (error) {
+    rmSync(unfinished, { recursive: true, force: true });
+    throw new Error(`${name} could not be built from ${file}`, { cause: error });
   } finally {
     rmSync(lock);
   }
   return folder;
-}
-
-async function fetchJars(folder: string): Promise<void> {
-  process.stderr.write("fetching Kafka's jars once into .brokers/ …\n");
-  const unfinished = `${folder}.${process.pid}`;
-  rmSync(unfinished, { recursive: true, force: true });
-  const args = ["-q", "-B", "-f", pom, "dependency:copy-dependencies", `-DoutputDirectory=${unfinished}`];
-  try {
-    await run("mvn", args, { within: FETCH_MS });
-    renameSync(unfinished, folder);
-  } catch (error) {
-    rmSync(unfinished, { recursive: true, force: true });
-    throw new Error("Kafka's jars could not be fetched by Maven", { cause: error });
-  }
 }
 
 /** The lock names its owner, so that one left behind by a killed process is not waited for. */

@@ -60,10 +60,20 @@ export class Kafka {
   }
 
   /** Runs one of Kafka's own tools, as in `javaTool("org.apache.kafka.tools.TopicCommand", ["--list"])`. */
-  async javaTool(mainClass: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  javaTool(mainClass: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return this.java(mainClass, ["--bootstrap-server", this.bootstrap, ...args], options);
+  }
+
+  /** The same for a tool that is told in another way where the brokers are. */
+  async java(mainClass: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    const [program, all] = await this.javaCommand(mainClass, args);
+    return run(program, all, options);
+  }
+
+  /** Program and arguments of one of Kafka's tools, for those that run until they are told to end. */
+  async javaCommand(mainClass: string, args: readonly string[]): Promise<[string, string[]]> {
     const classPath = join(await kafkaJars(), "*");
-    const toServer = ["--bootstrap-server", this.bootstrap];
-    return run("java", [...quickJvm, "-cp", classPath, mainClass, ...toServer, ...args], options);
+    return ["java", [...quickJvm, "-cp", classPath, mainClass, ...args]];
   }
 
   /** Runs kcat, the C client, against this cluster. */
@@ -78,7 +88,8 @@ export interface KafkaOptions {
   /** Server properties on top of ours. */
   readonly properties?: Readonly<Record<string, string>>;
   /**
-   * One more listener, {@link KafkaCluster.securedBootstrap}, where this user must log in, with SASL PLAIN or SCRAM.
+   * One more listener, {@link KafkaCluster.securedBootstrap}, where this user must log in, with SASL PLAIN or SCRAM,
+   * or anybody with an unsigned token (OAUTHBEARER).
    */
   readonly sasl?: { readonly username: string; readonly password: string };
   /** One more listener on each broker, for clients that come through a proxy: {@link KafkaCluster.doors}. */
@@ -334,10 +345,12 @@ function withSecured(
     ...(sasl === undefined
       ? {}
       : {
-          "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+          "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
           [`${listener}.plain.sasl.jaas.config`]: `${login}.plain.PlainLoginModule required user_${sasl.username}="${sasl.password}";`,
           [`${listener}.scram-sha-256.sasl.jaas.config`]: `${login}.scram.ScramLoginModule required;`,
           [`${listener}.scram-sha-512.sasl.jaas.config`]: `${login}.scram.ScramLoginModule required;`,
+          // Takes tokens that nobody has signed, as long as they are in date.
+          [`${listener}.oauthbearer.sasl.jaas.config`]: `${login}.oauthbearer.OAuthBearerLoginModule required;`,
         }),
     ...(tls === undefined
       ? {}

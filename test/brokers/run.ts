@@ -8,6 +8,9 @@ export interface RunOptions {
   readonly stdin?: string | Uint8Array;
   /** Milliseconds after which the program is killed and the run fails. Default 60,000. */
   readonly within?: number;
+  /** Whom it runs as. Default: whoever runs this. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 export interface RunResult {
@@ -21,8 +24,8 @@ export async function run(
   args: readonly string[],
   options: RunOptions = {},
 ): Promise<RunResult> {
-  const { cwd, env, stdin = "", within = 60_000 } = options;
-  const child = spawn(file, args, { cwd, env, timeout: within, killSignal: "SIGKILL" });
+  const { stdin = "", within = 60_000, ...rest } = options;
+  const child = spawn(file, args, { ...rest, timeout: within, killSignal: "SIGKILL" });
   const exit = new Promise<string | undefined>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (code, signal) => resolve(code === 0 ? undefined : (signal ?? `exit code ${code}`)));

@@ -10,6 +10,9 @@ export interface Command {
   readonly file: string;
   readonly args: readonly string[];
   readonly env: NodeJS.ProcessEnv;
+  /** Whom it runs as. Default: whoever runs this. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 /**
@@ -48,11 +51,11 @@ export class Server {
     if (this.running) throw new Error(`${this.#command.name} runs already`);
     const log = openSync(this.#log, "a");
     this.#logStart = statSync(this.#log).size;
-    const { file, args, env } = this.#command;
+    const { name: _, file, args, ...rest } = this.#command;
     const child = spawn(file, args, {
       detached: true,
       cwd: this.#home.path,
-      env,
+      ...rest,
       stdio: ["ignore", log, log],
     });
     closeSync(log);

@@ -2,29 +2,40 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { type TestContext, test } from "node:test";
-import kafkajs, { type Admin } from "kafkajs";
+import type { Admin } from "kafkajs";
 import { freshName, needs, ownKafka, sharedKafka } from "../brokers/index.ts";
 import type { Kafka } from "../brokers/kafka.ts";
 import { freePort } from "../brokers/port.ts";
 import { until } from "../brokers/until.ts";
-import { countOf, fill, type LogRecord, quietKafka, readTopic } from "../kafka-log.ts";
+import { codecsOf, countOf, fill, type LogRecord, quietKafka, readTopic } from "../kafka-log.ts";
 import { type Millrace, millrace, runMillrace } from "../millrace.ts";
 import { topologyFile } from "./embedded-run.ts";
 
-// A CommonJS module, whose exports Node does not all find by name.
-const { CompressionCodecs, CompressionTypes } = kafkajs;
-
 const names = ["gzip", "snappy", "lz4", "zstd"] as const;
 
-const head = `import { batch, compress, decode, dedup, env, kafka, key, topology } from "millrace";
-const cluster = kafka({ brokers: env("KAFKA_BROKERS"), requestTimeout: "10s" });
+type Driver = "wire" | "kafkajs";
+
+const head = (
+  driver: Driver,
+) => `import { batch, compress, decode, dedup, env, kafka, key, topology } from "millrace";
+const cluster = kafka({ brokers: env("KAFKA_BROKERS"), requestTimeout: "10s", driver: "${driver}" });
 `;
 
+/** What must hold by the default driver and by the other one alike. */
+function onEachDriver(
+  name: string,
+  options: { readonly skip?: string | false; readonly timeout?: number },
+  run: (t: TestContext, driver: Driver) => Promise<void>,
+): void {
+  test(name, options, (t) => run(t, "wire"));
+  test(`${name} (driver kafkajs)`, options, (t) => run(t, "kafkajs"));
+}
+
 /** in → out with these steps, as a member that is missed after 6 s. */
-function flow(t: TestContext, name: string, steps = "", source = ""): string {
+function flow(t: TestContext, driver: Driver, name: string, steps = "", source = ""): string {
   return topologyFile(
     t,
-    `${head}
+    `${head(driver)}
 export default topology("${name}", (t) => {
   t.from(cluster.source({
     topics: ["${name}.in"], group: "${name}", sessionTimeout: "6s", heartbeatInterval: "500ms", ${source}
@@ -68,23 +79,29 @@ const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, i
 
 const message = (n: number) => ({ key: `k${n % 7}`, value: JSON.stringify({ n }), partition: 0 });
 
-test("a broker that is not there is waited for: readiness says why, and SIGTERM ends the wait", async (t) => {
-  const file = flow(t, freshName("away"));
-  const port = await freePort();
-  const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0"], { KAFKA_BROKERS: `127.0.0.1:${port}` });
-  const url = await runner.http();
-  await until("it has tried more than once", () => runner.stderr.split(`127.0.0.1:${port}`).length > 2);
-  const ready = await fetch(`${url}/readyz`);
-  assert.equal(ready.status, 503);
-  const why = await ready.text();
-  assert.equal((await fetch(`${url}/livez`)).status, 200);
-  const before = performance.now();
-  const { code, stdout, stderr } = await runner.stop();
-  assert.equal(code, 0, stderr);
-  assert.ok(performance.now() - before < 10_000);
-  assert.doesNotMatch(stdout, /≠/);
-  assert.match(why, new RegExp(`127\\.0\\.0\\.1:${port}`), "readiness names what is waited for");
-});
+onEachDriver(
+  "a broker that is not there is waited for: readiness says why, and SIGTERM ends the wait",
+  {},
+  async (t, driver) => {
+    const file = flow(t, driver, freshName("away"));
+    const port = await freePort();
+    const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0"], {
+      KAFKA_BROKERS: `127.0.0.1:${port}`,
+    });
+    const url = await runner.http();
+    await until("it has tried more than once", () => runner.stderr.split(`127.0.0.1:${port}`).length > 2);
+    const ready = await fetch(`${url}/readyz`);
+    assert.equal(ready.status, 503);
+    const why = await ready.text();
+    assert.equal((await fetch(`${url}/livez`)).status, 200);
+    const before = performance.now();
+    const { code, stdout, stderr } = await runner.stop();
+    assert.equal(code, 0, stderr);
+    assert.ok(performance.now() - before < 10_000);
+    assert.doesNotMatch(stdout, /≠/);
+    assert.match(why, new RegExp(`127\\.0\\.0\\.1:${port}`), "readiness names what is waited for");
+  },
+);
 
 test("every codec written by us is read by kcat and the Java console consumer", {
   ...needs("kafka", "kcat"),
@@ -107,7 +124,7 @@ test("every codec written by us is read by kcat and the Java console consumer", 
   );
   const file = topologyFile(
     t,
-    `${head}
+    `${head("wire")}
 export default topology("${name}", (t) => {
   const all = t.from(cluster.source({ topics: ["${name}.in"], group: "${name}" }));
   for (const codec of ${JSON.stringify(names)})
@@ -125,7 +142,7 @@ export default topology("${name}", (t) => {
       assert.deepEqual(read.stdout.trimEnd().split("\n"), values);
     });
     await t.test(`the batches are in ${codec}`, async () => {
-      assert.deepEqual(await codecsOf(kafka, `${name}.${codec}`), [codec]);
+      assert.deepEqual(await codecsOf(kafka.bootstrap, `${name}.${codec}`), [codec]);
     });
   }
   const read = await kafka.javaTool("org.apache.kafka.tools.consumer.ConsoleConsumer", [
@@ -136,86 +153,10 @@ export default topology("${name}", (t) => {
   assert.deepEqual(lines.sort(), names.flatMap(() => values).sort(), "the Java console consumer");
 });
 
-/** Which codecs a reader needs for a topic. */
-async function codecsOf(kafka: Kafka, topic: string): Promise<string[]> {
-  const used = new Set<string>();
-  const types = [
-    ["gzip", CompressionTypes.GZIP],
-    ["snappy", CompressionTypes.Snappy],
-    ["lz4", CompressionTypes.LZ4],
-    ["zstd", CompressionTypes.ZSTD],
-  ] as const;
-  const before = types.map(([, type]) => CompressionCodecs[type]);
-  types.forEach(([codec, type], i) => {
-    CompressionCodecs[type] = () => ({
-      ...before[i]!(),
-      decompress: (bytes: Buffer) => {
-        used.add(codec);
-        return before[i]!().decompress(bytes);
-      },
-    });
-  });
-  try {
-    await readTopic(kafka.bootstrap, topic);
-  } finally {
-    types.forEach(([, type], i) => {
-      CompressionCodecs[type] = before[i]!;
-    });
-  }
-  return [...used];
-}
-
-test("every codec written by kcat and by Java's console producer is read by us", {
-  ...needs("kafka", "kcat"),
-  timeout: 120_000,
-}, async (t) => {
-  const kafka = await sharedKafka();
-  const name = freshName("theirs");
-  const values = numbers(300).map((n) => JSON.stringify({ n, text: "größer ✓ ".repeat(1 + (n % 50)) }));
-  const sources: string[] = [];
-  for (const codec of names) {
-    for (const tool of ["kcat", "java"]) {
-      const topic = await kafka.createTopic(`${name}.${tool}.${codec}`, { partitions: 1 });
-      sources.push(topic);
-      const stdin = values.map((value) => `${value}\n`).join("");
-      if (tool === "kcat") {
-        await kafka.kcat(["-P", "-t", topic, "-z", codec, "-X", "linger.ms=200"], { stdin });
-      } else {
-        const args = ["--topic", topic, "--compression-codec", codec];
-        await kafka.javaTool("org.apache.kafka.tools.ConsoleProducer", args, { stdin });
-      }
-      assert.deepEqual(await codecsOf(kafka, topic), [codec], `${tool} writes ${codec}`);
-    }
-  }
-  for (const end of ["out", "dead"]) await kafka.createTopic(`${name}.${end}`, { partitions: 1 });
-  const file = topologyFile(
-    t,
-    `${head}
-export default topology("${name}", (t) => {
-  t.from(cluster.source({ topics: ${JSON.stringify(sources)}, group: "${name}" }))
-    .pipe(decode("json"), key((value, message) => message.origin.target))
-    .to(cluster.sink({ topic: "${name}.out" }));
-  t.deadLetters(cluster.sink({ topic: "${name}.dead" }));
-});
-`,
-  );
-  const env = { KAFKA_BROKERS: kafka.bootstrap };
-  const { code, stdout, stderr } = await runMillrace(t, ["run", file, "--until-idle"], env);
-  assert.equal(code, 0, stderr);
-  assert.match(stdout, /accepted 2400 = delivered 2400\n$/);
-  const read = Map.groupBy(await readTopic(kafka.bootstrap, `${name}.out`), ({ key }) => key);
-  for (const source of sources)
-    assert.deepEqual(
-      read.get(source)?.map(({ value }) => value),
-      values,
-      source,
-    );
-});
-
-test(
+onEachDriver(
   "a topic that takes small messages only: the large ones alone are dead-lettered, in order and whole",
   needs("kafka"),
-  async (t) => {
+  async (t, driver) => {
     const kafka = await sharedKafka();
     const name = freshName("small");
     await topics(kafka, name);
@@ -231,7 +172,7 @@ test(
       `${name}.in`,
       values.map((value) => ({ key: "k", value })),
     );
-    const file = flow(t, name, 'decode("json"), batch({ count: 100, within: "100ms" })');
+    const file = flow(t, driver, name, 'decode("json"), batch({ count: 100, within: "100ms" })');
     const { code, stdout, stderr } = await runMillrace(t, ["run", file, "--until-idle"], {
       KAFKA_BROKERS: kafka.bootstrap,
     });
@@ -266,103 +207,120 @@ async function delivered(runner: Millrace): Promise<number> {
   return (await runner.status()).conservation.delivered;
 }
 
-test("a sink whose topic refuses everything for a while: it holds, says so, and loses nothing", {
-  ...needs("kafka"),
-  timeout: 120_000,
-}, async (t) => {
-  const kafka = await sharedKafka();
-  const name = freshName("refusing");
-  await topics(kafka, name);
-  const feed = feeder(kafka, `${name}.in`);
-  await feed(500);
-  const file = flow(t, name, 'decode("json"), dedup({ id: "/n" }), batch({ count: 50, within: "20ms" })');
-  const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0"], { KAFKA_BROKERS: kafka.bootstrap });
-  await until("it delivers", async () => (await delivered(runner)) === 500);
-  await limit(kafka, `${name}.out`, 1);
-  await feed(500);
-  const url = await runner.http();
-  await until("readiness tells that the sink is sick", async () => {
-    const response = await fetch(`${url}/readyz`);
-    return response.status === 503 && (await response.text()).includes(`${name}.out`);
-  });
-  const held = await runner.status();
-  assert.equal(held.conservation.deadLettered, 0, "no message is blamed for the topic's refusal");
-  assert.equal(held.conservation.delivered, 500);
-  assert.equal(held.conservation.inFlight, 500);
-  await limit(kafka, `${name}.out`, undefined);
-  const total = await feed(500);
-  await until("all is delivered", async () => (await delivered(runner)) === total);
-  await until("it is ready again", async () => (await fetch(`${url}/readyz`)).status === 200);
-  assert.equal((await runner.stop()).code, 0);
-  assert.deepEqual(await countOf(kafka.bootstrap, `${name}.dead`), 0);
-  const out = await readTopic(kafka.bootstrap, `${name}.out`);
-  assert.deepEqual(
-    out.map(({ value }) => (JSON.parse(value!) as { n: number }).n),
-    numbers(total),
-    "in order, once",
-  );
-});
+onEachDriver(
+  "a sink whose topic refuses everything for a while: it holds, says so, and loses nothing",
+  {
+    ...needs("kafka"),
+    timeout: 120_000,
+  },
+  async (t, driver) => {
+    const kafka = await sharedKafka();
+    const name = freshName("refusing");
+    await topics(kafka, name);
+    const feed = feeder(kafka, `${name}.in`);
+    await feed(500);
+    const file = flow(
+      t,
+      driver,
+      name,
+      'decode("json"), dedup({ id: "/n" }), batch({ count: 50, within: "20ms" })',
+    );
+    const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0"], { KAFKA_BROKERS: kafka.bootstrap });
+    await until("it delivers", async () => (await delivered(runner)) === 500);
+    await limit(kafka, `${name}.out`, 1);
+    await feed(500);
+    const url = await runner.http();
+    await until("readiness tells that the sink is sick", async () => {
+      const response = await fetch(`${url}/readyz`);
+      return response.status === 503 && (await response.text()).includes(`${name}.out`);
+    });
+    const held = await runner.status();
+    assert.equal(held.conservation.deadLettered, 0, "no message is blamed for the topic's refusal");
+    assert.equal(held.conservation.delivered, 500);
+    assert.equal(held.conservation.inFlight, 500);
+    await limit(kafka, `${name}.out`, undefined);
+    const total = await feed(500);
+    await until("all is delivered", async () => (await delivered(runner)) === total);
+    await until("it is ready again", async () => (await fetch(`${url}/readyz`)).status === 200);
+    assert.equal((await runner.stop()).code, 0);
+    assert.deepEqual(await countOf(kafka.bootstrap, `${name}.dead`), 0);
+    const out = await readTopic(kafka.bootstrap, `${name}.out`);
+    assert.deepEqual(
+      out.map(({ value }) => (JSON.parse(value!) as { n: number }).n),
+      numbers(total),
+      "in order, once",
+    );
+  },
+);
 
-test("a topic that refuses everything from the start is no reason to dead-letter anything", {
-  ...needs("kafka"),
-  timeout: 120_000,
-}, async (t) => {
-  const kafka = await sharedKafka();
-  const name = freshName("absurd");
-  await topics(kafka, name);
-  await limit(kafka, `${name}.out`, 1);
-  await feeder(kafka, `${name}.in`)(300);
-  const file = flow(t, name, 'decode("json"), batch({ count: 50, within: "20ms" })');
-  const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0", "--until-idle"], {
-    KAFKA_BROKERS: kafka.bootstrap,
-  });
-  const url = await runner.http();
-  await until("it holds what it read", async () => (await runner.status()).conservation.inFlight === 300);
-  await until("readiness tells", async () => {
-    const response = await fetch(`${url}/readyz`);
-    return response.status === 503 && (await response.text()).includes(`${name}.out`);
-  });
-  assert.equal((await runner.status()).conservation.deadLettered, 0);
-  await limit(kafka, `${name}.out`, undefined);
-  const { code, stdout, stderr } = await runner.ended;
-  assert.equal(code, 0, stderr);
-  assert.match(stdout, /accepted 300 = delivered 300\n$/);
-  assert.deepEqual(firsts(await readTopic(kafka.bootstrap, `${name}.out`)), numbers(300));
-});
+onEachDriver(
+  "a topic that refuses everything from the start is no reason to dead-letter anything",
+  {
+    ...needs("kafka"),
+    timeout: 120_000,
+  },
+  async (t, driver) => {
+    const kafka = await sharedKafka();
+    const name = freshName("absurd");
+    await topics(kafka, name);
+    await limit(kafka, `${name}.out`, 1);
+    await feeder(kafka, `${name}.in`)(300);
+    const file = flow(t, driver, name, 'decode("json"), batch({ count: 50, within: "20ms" })');
+    const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0", "--until-idle"], {
+      KAFKA_BROKERS: kafka.bootstrap,
+    });
+    const url = await runner.http();
+    await until("it holds what it read", async () => (await runner.status()).conservation.inFlight === 300);
+    await until("readiness tells", async () => {
+      const response = await fetch(`${url}/readyz`);
+      return response.status === 503 && (await response.text()).includes(`${name}.out`);
+    });
+    assert.equal((await runner.status()).conservation.deadLettered, 0);
+    await limit(kafka, `${name}.out`, undefined);
+    const { code, stdout, stderr } = await runner.ended;
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /accepted 300 = delivered 300\n$/);
+    assert.deepEqual(firsts(await readTopic(kafka.bootstrap, `${name}.out`)), numbers(300));
+  },
+);
 
-test("dead letters that cannot be written: good messages go on, bad ones wait and are not acknowledged", {
-  ...needs("kafka"),
-  timeout: 120_000,
-}, async (t) => {
-  const kafka = await sharedKafka();
-  const name = freshName("nodead");
-  await topics(kafka, name);
-  await limit(kafka, `${name}.dead`, 1);
-  await fill(
-    kafka.bootstrap,
-    `${name}.in`,
-    numbers(200).map((n) => (n % 50 === 7 ? { key: "k", value: `{"n":${n}` } : message(n))),
-  );
-  const file = flow(t, name, 'decode("json"), batch({ count: 50, within: "20ms" })');
-  const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0", "--until-idle"], {
-    KAFKA_BROKERS: kafka.bootstrap,
-  });
-  const url = await runner.http();
-  await until("the good ones are delivered", async () => (await delivered(runner)) === 196);
-  await until("readiness tells", async () => (await fetch(`${url}/readyz`)).status === 503);
-  const { inFlight, deadLettered } = (await runner.status()).conservation;
-  assert.deepEqual({ inFlight, deadLettered }, { inFlight: 4, deadLettered: 0 });
-  await limit(kafka, `${name}.dead`, undefined);
-  const { code, stdout, stderr } = await runner.ended;
-  assert.equal(code, 0, stderr);
-  assert.match(stdout, /accepted 200 = delivered 196 \+ deadLettered 4\n$/);
-  const dead = await readTopic(kafka.bootstrap, `${name}.dead`);
-  assert.deepEqual(
-    dead.map(({ value }) => value),
-    [7, 57, 107, 157].map((n) => `{"n":${n}`),
-    "whole, not stubs",
-  );
-});
+onEachDriver(
+  "dead letters that cannot be written: good messages go on, bad ones wait and are not acknowledged",
+  {
+    ...needs("kafka"),
+    timeout: 120_000,
+  },
+  async (t, driver) => {
+    const kafka = await sharedKafka();
+    const name = freshName("nodead");
+    await topics(kafka, name);
+    await limit(kafka, `${name}.dead`, 1);
+    await fill(
+      kafka.bootstrap,
+      `${name}.in`,
+      numbers(200).map((n) => (n % 50 === 7 ? { key: "k", value: `{"n":${n}` } : message(n))),
+    );
+    const file = flow(t, driver, name, 'decode("json"), batch({ count: 50, within: "20ms" })');
+    const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0", "--until-idle"], {
+      KAFKA_BROKERS: kafka.bootstrap,
+    });
+    const url = await runner.http();
+    await until("the good ones are delivered", async () => (await delivered(runner)) === 196);
+    await until("readiness tells", async () => (await fetch(`${url}/readyz`)).status === 503);
+    const { inFlight, deadLettered } = (await runner.status()).conservation;
+    assert.deepEqual({ inFlight, deadLettered }, { inFlight: 4, deadLettered: 0 });
+    await limit(kafka, `${name}.dead`, undefined);
+    const { code, stdout, stderr } = await runner.ended;
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /accepted 200 = delivered 196 \+ deadLettered 4\n$/);
+    const dead = await readTopic(kafka.bootstrap, `${name}.dead`);
+    assert.deepEqual(
+      dead.map(({ value }) => value),
+      [7, 57, 107, 157].map((n) => `{"n":${n}`),
+      "whole, not stubs",
+    );
+  },
+);
 
 async function recreate(kafka: Kafka, topic: string): Promise<void> {
   await administer(kafka, (admin) => admin.deleteTopics({ topics: [topic] }));
@@ -373,63 +331,71 @@ async function recreate(kafka: Kafka, topic: string): Promise<void> {
 }
 
 for (const more of [50, 1_000]) {
-  test(`the source's topic is deleted and made anew with ${more} messages, after 300 were read: all of them are read`, {
+  onEachDriver(
+    `the source's topic is deleted and made anew with ${more} messages, after 300 were read: all of them are read`,
+    {
+      ...needs("kafka"),
+      timeout: 180_000,
+    },
+    async (t, driver) => {
+      const kafka = await sharedKafka();
+      const name = freshName("anew");
+      await topics(kafka, name);
+      const feed = feeder(kafka, `${name}.in`);
+      await feed(300);
+      const file = flow(t, driver, name, 'decode("json")');
+      const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0"], { KAFKA_BROKERS: kafka.bootstrap });
+      await until("it delivers", async () => (await delivered(runner)) === 300);
+      await recreate(kafka, `${name}.in`);
+      await until(
+        "it says that its topic is gone",
+        async () => (await fetch(`${await runner.http()}/readyz`)).status === 503,
+        60_000,
+      );
+      assert.equal(runner.over, false);
+      await kafka.createTopic(`${name}.in`, { partitions: 1 });
+      await feed(more);
+      await until("the new ones are delivered", async () => (await delivered(runner)) >= 300 + more, 90_000);
+      assert.equal((await runner.stop()).code, 0);
+      assert.deepEqual(firsts(await readTopic(kafka.bootstrap, `${name}.out`)), numbers(300 + more));
+    },
+  );
+}
+
+onEachDriver(
+  "the sink's topic is deleted and made anew: it waits meanwhile, and what was not acknowledged arrives",
+  {
     ...needs("kafka"),
     timeout: 180_000,
-  }, async (t) => {
+  },
+  async (t, driver) => {
     const kafka = await sharedKafka();
-    const name = freshName("anew");
+    const name = freshName("sinkless");
     await topics(kafka, name);
     const feed = feeder(kafka, `${name}.in`);
     await feed(300);
-    const file = flow(t, name, 'decode("json")');
+    const file = flow(t, driver, name, 'decode("json")');
     const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0"], { KAFKA_BROKERS: kafka.bootstrap });
     await until("it delivers", async () => (await delivered(runner)) === 300);
-    await recreate(kafka, `${name}.in`);
+    await recreate(kafka, `${name}.out`);
+    await feed(300);
+    const url = await runner.http();
     await until(
-      "it says that its topic is gone",
-      async () => (await fetch(`${await runner.http()}/readyz`)).status === 503,
+      "readiness tells that the topic is gone",
+      async () => {
+        const response = await fetch(`${url}/readyz`);
+        return response.status === 503 && (await response.text()).includes(`${name}.out`);
+      },
       60_000,
     );
-    assert.equal(runner.over, false);
-    await kafka.createTopic(`${name}.in`, { partitions: 1 });
-    await feed(more);
-    await until("the new ones are delivered", async () => (await delivered(runner)) >= 300 + more, 90_000);
+    const { delivered: before, deadLettered } = (await runner.status()).conservation;
+    assert.deepEqual({ before, deadLettered }, { before: 300, deadLettered: 0 });
+    await kafka.createTopic(`${name}.out`, { partitions: 1 });
+    await until("the rest is delivered", async () => (await delivered(runner)) === 600, 90_000);
     assert.equal((await runner.stop()).code, 0);
-    assert.deepEqual(firsts(await readTopic(kafka.bootstrap, `${name}.out`)), numbers(300 + more));
-  });
-}
-
-test("the sink's topic is deleted and made anew: it waits meanwhile, and what was not acknowledged arrives", {
-  ...needs("kafka"),
-  timeout: 180_000,
-}, async (t) => {
-  const kafka = await sharedKafka();
-  const name = freshName("sinkless");
-  await topics(kafka, name);
-  const feed = feeder(kafka, `${name}.in`);
-  await feed(300);
-  const file = flow(t, name, 'decode("json")');
-  const runner = millrace(t, ["run", file, "--http", "127.0.0.1:0"], { KAFKA_BROKERS: kafka.bootstrap });
-  await until("it delivers", async () => (await delivered(runner)) === 300);
-  await recreate(kafka, `${name}.out`);
-  await feed(300);
-  const url = await runner.http();
-  await until(
-    "readiness tells that the topic is gone",
-    async () => {
-      const response = await fetch(`${url}/readyz`);
-      return response.status === 503 && (await response.text()).includes(`${name}.out`);
-    },
-    60_000,
-  );
-  const { delivered: before, deadLettered } = (await runner.status()).conservation;
-  assert.deepEqual({ before, deadLettered }, { before: 300, deadLettered: 0 });
-  await kafka.createTopic(`${name}.out`, { partitions: 1 });
-  await until("the rest is delivered", async () => (await delivered(runner)) === 600, 90_000);
-  assert.equal((await runner.stop()).code, 0);
-  assert.deepEqual(firsts(await readTopic(kafka.bootstrap, `${name}.out`)), numbers(300, 300));
-});
+    assert.deepEqual(firsts(await readTopic(kafka.bootstrap, `${name}.out`)), numbers(300, 300));
+  },
+);
 
 test("two runners of one group share the partitions; one is killed, and nothing is lost", {
   ...needs("kafka"),
@@ -452,6 +418,7 @@ test("two runners of one group share the partitions; one is killed, and nothing 
   await put(0, count / 4);
   const file = flow(
     t,
+    "wire",
     name,
     'decode("json"), batch({ count: 20, within: "20ms" })',
     'credit: 200, chunk: 20, commitInterval: "200ms"',
@@ -501,35 +468,40 @@ test("two runners of one group share the partitions; one is killed, and nothing 
   }
 });
 
-test("seed 001.5: SASL: the right password works, the wrong one ends the run with 78, and neither is told", {
-  ...needs("own kafka"),
-  timeout: 120_000,
-}, async (t) => {
-  const kafka = await ownKafka(t, { sasl: { username: "etl", password: "cAnArY-right" } });
-  const name = freshName("sasl");
-  await topics(kafka, name);
-  await fill(kafka.bootstrap, `${name}.in`, numbers(20).map(message));
-  for (const [password, expected] of [
-    ["cAnArY-wrong", 78],
-    ["cAnArY-right", 0],
-  ] as const) {
-    const file = topologyFile(
-      t,
-      `import { kafka, secret, topology } from "millrace";
+onEachDriver(
+  "seed 001.5: SASL: the right password works, the wrong one ends the run with 78, and neither is told",
+  {
+    ...needs("own kafka"),
+    timeout: 120_000,
+  },
+  async (t, driver) => {
+    const kafka = await ownKafka(t, { sasl: { username: "etl", password: "cAnArY-right" } });
+    const name = freshName("sasl");
+    await topics(kafka, name);
+    await fill(kafka.bootstrap, `${name}.in`, numbers(20).map(message));
+    for (const [password, expected] of [
+      ["cAnArY-wrong", 78],
+      ["cAnArY-right", 0],
+    ] as const) {
+      const file = topologyFile(
+        t,
+        `import { kafka, secret, topology } from "millrace";
 const cluster = kafka({
   brokers: "${kafka.securedBootstrap}",
+  driver: "${driver}",
   sasl: { mechanism: "plain", username: "etl", password: secret("${password}") },
 });
 export default topology("${name}", (t) => {
   t.from(cluster.source({ topics: ["${name}.in"], group: "${name}" })).to(cluster.sink({ topic: "${name}.out" }));
 });
 `,
-    );
-    const before = performance.now();
-    const { code, stdout, stderr } = await runMillrace(t, ["run", file, "--until-idle"]);
-    assert.equal(code, expected, stderr);
-    assert.ok(performance.now() - before < 30_000);
-    assert.doesNotMatch(`${stdout}${stderr}`, /cAnArY/);
-    assert.equal(await countOf(kafka.bootstrap, `${name}.out`), expected === 0 ? 20 : 0);
-  }
-});
+      );
+      const before = performance.now();
+      const { code, stdout, stderr } = await runMillrace(t, ["run", file, "--until-idle"]);
+      assert.equal(code, expected, stderr);
+      assert.ok(performance.now() - before < 30_000);
+      assert.doesNotMatch(`${stdout}${stderr}`, /cAnArY/);
+      assert.equal(await countOf(kafka.bootstrap, `${name}.out`), expected === 0 ? 20 : 0);
+    }
+  },
+);

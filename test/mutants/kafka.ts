@@ -293,4 +293,48 @@ export const kafka: readonly Mutant[] = [
       test: "a missing topic and refused credentials end the start; a broker that is away is waited for",
     },
   },
+  {
+    name: "keys move when a topic gains partitions, though they are to be kept",
+    breaks: "B7",
+    file: "src/connectors/kafka/sink.ts",
+    text: '    if (policy === "accept") {',
+    becomes: '    if (policy !== "fail") {',
+    killer: {
+      file: "src/connectors/kafka/partition-growth.test.ts",
+      test: "a sink keeps its keys where they are unless told otherwise, and says that there are more partitions",
+    },
+  },
+  {
+    name: "a sink that is to fail when its topic grows writes on",
+    breaks: "B7",
+    file: "src/connectors/kafka/sink.ts",
+    text: "    if (this.#failure !== undefined) return Promise.reject(this.#failure);\n",
+    becomes: "",
+    killer: {
+      file: "src/connectors/kafka/partition-growth.test.ts",
+      test: "fail: nothing is written once the topic has grown, and the run is told why",
+    },
+  },
+  {
+    name: "new partitions are never seen",
+    breaks: "B7",
+    file: "src/connectors/kafka/partition-growth.ts",
+    text: "if (this.#stopped || now <= before) continue;",
+    becomes: "if (this.#stopped || now >= before) continue;",
+    killer: {
+      file: "src/connectors/kafka/partition-growth.test.ts",
+      test: "accept: keys go to all partitions from the growth on, as any other client's do",
+    },
+  },
+  {
+    name: "a source that is to fail when its topic grows reads on",
+    breaks: "B7",
+    file: "src/connectors/kafka/source.ts",
+    text: 'if (onPartitionGrowth === "fail") {',
+    becomes: "if (onPartitionGrowth === undefined) {",
+    killer: {
+      file: "src/connectors/kafka/partition-growth.test.ts",
+      test: "fail: a source whose topic has grown ends the run, and what to do is said",
+    },
+  },
 ];

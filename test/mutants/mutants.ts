@@ -6,8 +6,12 @@ import { lanes } from "./lanes.ts";
 import type { promises } from "./promises.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { runtime } from "./runtime.ts";
+import { sql } from "./sql.ts";
 import { stores } from "./stores.ts";
+import { watchdog } from "./watchdog.ts";
 import { windows } from "./windows.ts";
+import { wire } from "./wire.ts";
+import { xfm } from "./xfm.ts";
 
 /** One small fault put into our own code, and the test that must notice it. */
 export interface Mutant {
@@ -25,12 +29,16 @@ export interface Mutant {
 
 export const mutants: readonly Mutant[] = [
   ...kafka,
+  ...wire,
   ...rabbitmq,
   ...lanes,
   ...runtime,
+  ...watchdog,
   ...dedup,
   ...stores,
   ...windows,
   ...failures,
   ...files,
+  ...sql,
+  ...xfm,
 ];

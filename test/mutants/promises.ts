@@ -14,6 +14,7 @@ export const promises = {
   B3: "no more is done at once than was asked for",
   B4: "asynchronous steps let go of messages in the order they came",
   B5: "a Kafka partition has one send outstanding",
+  B7: "a key keeps its partition, or it is said that it does not",
   B8: "two different keys are never one",
   // Dedup.
   C1: "a twin shares the fate of its owner, and takes its place if it must",
@@ -53,5 +54,5 @@ export const promises = {
   // Reconnects.
   J1: "attempts are spread in time",
   J2: "after a reconnect all is as it was, and what was unconfirmed goes first, in order",
-  J3: "a connection that is of no use is given up",
+  J3: "a connection that is of no use is given up, and nothing else is",
 } as const;

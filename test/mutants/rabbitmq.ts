@@ -280,6 +280,28 @@ export const rabbitmq: readonly Mutant[] = [
     },
   },
   {
+    name: "rabbitmq: a frame is as long as its content",
+    breaks: "A5",
+    file: "src/connectors/rabbitmq/drivers/amqplib/publish-frames.ts",
+    text: "const size = Math.min(most, content.length - from);",
+    becomes: "const size = content.length - from;",
+    killer: {
+      file: "src/connectors/rabbitmq/drivers/amqplib/publish-frames.test.ts",
+      test: "amqplib reads what was written: any properties, headers and contents, each message whole",
+    },
+  },
+  {
+    name: "rabbitmq: half a message stays in the buffer",
+    breaks: "I3",
+    file: "src/connectors/rabbitmq/drivers/amqplib/publish-frames.ts",
+    text: "this.#at = start;\n      throw error;",
+    becomes: "throw error;",
+    killer: {
+      file: "src/connectors/rabbitmq/drivers/amqplib/publish-frames.test.ts",
+      test: "a message that AMQP cannot carry adds nothing",
+    },
+  },
+  {
     name: "rabbitmq: what was given back for its age is read again while the sink is away",
     breaks: "A1",
     file: "src/connectors/rabbitmq/source.ts",

@@ -158,4 +158,15 @@ export const stores: readonly Mutant[] = [
       test: "a store whose process is gone is taken over; whoever lost it to another writes no more",
     },
   },
+  {
+    name: "the order of ids changes while they are written anew",
+    breaks: "C3",
+    file: "src/operators/recent-ids.ts",
+    text: "    if (this.#frozen === undefined && entry !== this.#newest) {",
+    becomes: "    if (entry !== this.#newest) {",
+    killer: {
+      file: "src/operators/recent-ids.test.ts",
+      test: "frozen, the list can be read while ids are asked for; what would change it is done afterwards",
+    },
+  },
 ];

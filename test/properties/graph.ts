@@ -1,4 +1,5 @@
 import fc from "fast-check";
+import { map as each, filter as passing } from "rxjs";
 import type { Clock } from "../../src/component/context.ts";
 import type { Operator } from "../../src/component/operator.ts";
 import type { Sink } from "../../src/component/sink.ts";
@@ -7,18 +8,24 @@ import { MillraceError } from "../../src/errors.ts";
 import {
   batch,
   compile,
+  compress,
   decode,
+  decompress,
   dedup,
   encode,
   filter,
+  headers,
   key,
   map,
   mapAsync,
   merge,
   type Plan,
   reject,
+  stage,
   topology,
+  validate,
 } from "../../src/index.ts";
+import type { Codec } from "../../src/message/batch.ts";
 import type { Stream } from "../../src/topology/stream.ts";
 
 /** What a message says. Copies of one id differ in `uid` alone. */
@@ -28,12 +35,18 @@ export interface Content {
   readonly key: string;
   /** The branches it came by, written on the way. */
   readonly path: string;
+  /** Makes it larger than any Kafka topic of an output takes. */
+  readonly pad?: string;
 }
 
 export type Step =
-  | { readonly kind: "filter" | "map" | "reject"; readonly salt: number }
+  | {
+      readonly kind: "filter" | "map" | "reject" | "stage" | "headers" | "validate";
+      readonly salt: number;
+    }
   | {
       readonly kind: "mapAsync";
+      readonly order: "lane" | "key";
       readonly salt: number;
       readonly concurrency: number;
       /** Longest time of a call that goes well, ms. */
@@ -50,7 +63,13 @@ export interface Window {
 }
 
 export type End =
-  | { readonly kind: "sink"; readonly sink: number; readonly window: Window | undefined }
+  | {
+      readonly kind: "sink";
+      readonly sink: number;
+      readonly window: Window | undefined;
+      /** Where the sink is Kafka's: elsewhere compressed payloads would have to be read back. */
+      readonly codec: Exclude<Codec, "none"> | undefined;
+    }
   /** All branches get every message, or each message goes to one of them. */
   | { readonly kind: "fanOut" | "route"; readonly salt: number; readonly branches: readonly Flow[] }
   /** The same, and the branches are merged again. */
@@ -81,15 +100,21 @@ export interface Graph {
   readonly flows: readonly Flow[];
   readonly sinks: readonly Broker[];
   readonly deadLetters: Broker;
+  /** Every sink tells of each batch. */
+  readonly audit: boolean;
 }
 
 const salt = fc.nat(9_999);
 const broker = fc.constantFrom<Broker>("kafka", "kafka", "rabbitmq");
 
 const step: fc.Arbitrary<Step> = fc.oneof(
-  fc.record({ kind: fc.constantFrom("filter" as const, "map" as const, "reject" as const), salt }),
+  fc.record({
+    kind: fc.constantFrom("filter", "map", "reject", "stage", "headers", "validate"),
+    salt,
+  }),
   fc.record({
     kind: fc.constant("mapAsync" as const),
+    order: fc.constantFrom("lane" as const, "key" as const),
     salt,
     concurrency: fc.integer({ min: 1, max: 6 }),
     slowest: fc.constantFrom(0, 20, 400),
@@ -119,11 +144,18 @@ function flowOf({ count, within }: Shape): fc.Arbitrary<Flow> {
     }),
     { nil: undefined, freq: 3 },
   );
+  const codec = fc.option(
+    fc.constantFrom("gzip" as const, "snappy" as const, "lz4" as const, "zstd" as const),
+    {
+      nil: undefined,
+      freq: 2,
+    },
+  );
   const { flow } = fc.letrec<{ flow: Flow; end: End }>((tie) => ({
     flow: fc.record({ steps, end: tie("end") }),
     end: fc.oneof(
       { maxDepth: 2, depthSize: "small" },
-      fc.record({ kind: fc.constant("sink" as const), sink: fc.nat(sinks - 1), window }),
+      fc.record({ kind: fc.constant("sink" as const), sink: fc.nat(sinks - 1), window, codec }),
       fc.record({
         kind: fc.constantFrom("fanOut" as const, "route" as const),
         salt,
@@ -151,6 +183,7 @@ export function graphOf(shape: Shape): fc.Arbitrary<Graph> {
     flows: fc.array(flowOf(shape), { minLength: 3, maxLength: 3 }),
     sinks: fc.array(broker, { minLength: sinks, maxLength: sinks }),
     deadLetters: broker,
+    audit: fc.boolean(),
   });
 }
 
@@ -167,6 +200,7 @@ export interface Parts {
   source(number: number): Source;
   sink(number: number): Sink;
   readonly deadLetters: Sink;
+  readonly audit: Sink;
 }
 
 /** How long a call may take, ms. */
@@ -177,6 +211,7 @@ export function planOf(graph: Graph, parts: Parts): Plan {
     const credit = Math.min(...graph.sources.map((source) => source.credit));
     const streams = graph.sources.map((_, number) =>
       t.from(parts.source(number)).pipe(
+        decompress(),
         decode("json") as Operator<unknown, Content>,
         key((content: Content) => content.key),
         map((content: Content) => ({ ...content, path: String(flowNumber(graph, number)) })),
@@ -198,7 +233,14 @@ export function planOf(graph: Graph, parts: Parts): Plan {
                   per: window.per,
                 }),
               );
-        last.to(parts.sink(end.sink), { name: `sink-${++ends}` });
+        const compressed =
+          end.codec === undefined || graph.sinks[end.sink] !== "kafka"
+            ? last
+            : last.pipe(compress(end.codec));
+        compressed.to(parts.sink(end.sink), {
+          name: `sink-${++ends}`,
+          ...(graph.audit ? { audit: parts.audit } : {}),
+        });
       } else if (end.kind === "rejoin") {
         const branches = parted(before, end.how, end.salt, end.branches.length);
         lead(
@@ -223,6 +265,13 @@ export function planOf(graph: Graph, parts: Parts): Plan {
   if (plan === undefined) throw new Error(problems.map(({ message }) => message).join("\n"));
   return plan;
 }
+
+/** Every content follows it. */
+const contentSchema = {
+  type: "object",
+  required: ["uid", "id", "key"],
+  properties: { uid: { type: "string" }, id: { type: "string", pattern: "^(?:s\\d+-\\d+)$" } },
+} as const;
 
 function through(stream: Stream<Content>, steps: readonly Step[], clock: Clock): Stream<Content> {
   return steps.reduce((before, step) => before.pipe(operatorOf(step, clock)), stream);
@@ -250,6 +299,21 @@ function operatorOf(step: Step, clock: Clock): Operator<Content, Content> {
       return filter((content: Content) => passes(step.salt, content));
     case "map":
       return map((content: Content) => ({ ...content }));
+    case "headers":
+      return headers({ step: ({ key }: Content) => key, id: undefined });
+    case "validate":
+      return validate<Content>(contentSchema);
+    case "stage":
+      return stage<Content, Content>((messages) =>
+        messages.pipe(
+          passing((message) => {
+            if (passes(step.salt, message.value)) return true;
+            message.drop();
+            return false;
+          }),
+          each((message) => message.with({ ...message.value })),
+        ),
+      );
     case "reject":
       return reject((content: Content) => isPoison(step.salt, content), "it is poison");
     case "dedup":
@@ -267,7 +331,7 @@ function operatorOf(step: Step, clock: Clock): Operator<Content, Content> {
           if (fate === "away" && attempt < 3) throw new MillraceError("connection-lost", "the call is away");
           return { ...content };
         },
-        { concurrency: step.concurrency, timeout },
+        { concurrency: step.concurrency, timeout, order: step.order },
       );
     }
   }
@@ -335,17 +399,21 @@ export function expectedOf(graph: Graph, source: number, content: Content): Expe
   const passesAll = (steps: readonly Step[], dedups: Passed, place: string): Passed | undefined => {
     let passed = dedups;
     for (const [i, step] of steps.entries()) {
-      if (step.kind === "filter" && !passes(step.salt, content)) return undefined;
+      const drops = step.kind === "filter" || step.kind === "stage";
+      if (drops && !passes(step.salt, content)) return undefined;
       if (step.kind === "dedup" && passed !== "unclear") passed = [...passed, `${place}-${i}`];
       const fate = step.kind === "mapAsync" ? callOf(step, content).fate : "well";
       if (fate === "fails" || fate === "never" || (step.kind === "reject" && isPoison(step.salt, content))) {
-        mayBeRejected = true;
-        if (passed.length === 0) rejected = true;
-        else if (passed !== "unclear") rejectedBehind.push(passed);
+        isRejected(passed);
         return undefined;
       }
     }
     return passed;
+  };
+  const isRejected = (passed: Passed) => {
+    mayBeRejected = true;
+    if (passed.length === 0) rejected = true;
+    else if (passed !== "unclear") rejectedBehind.push(passed);
   };
   const follow = (
     flow: Flow,
@@ -359,6 +427,7 @@ export function expectedOf(graph: Graph, source: number, content: Content): Expe
     if (passed === undefined) return;
     const { end } = flow;
     if (end.kind === "sink") {
+      if (content.pad !== undefined && graph.sinks[end.sink] === "kafka") return isRejected(passed);
       at.push({ sink: end.sink, path, ordered });
       most = Math.max(most, times);
     } else if (end.kind === "rejoin") {

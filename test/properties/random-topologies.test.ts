@@ -1,8 +1,9 @@
 /**
- * For any topology (sources of Kafka and RabbitMQ; filter, map, mapAsync, reject, dedup by lane and by topology,
- * fan-outs, routes, merges and batches between them; sinks of both), with any messages (copies of one id, poison,
- * bytes that nobody can decode), under any schedule of faults of both brokers, of the runner killed and started
- * again, and of stops in good order:
+ * For any topology (sources of Kafka and RabbitMQ; every operator, fan-outs, routes and merges between them; sinks of
+ * both, audited or not), with any messages (copies of one id, poison, bytes that nobody can decode, messages larger
+ * than a topic takes), under any schedule of faults of both brokers, of topics and queues that refuse everything, of
+ * offsets without a message and records that retention deletes, of the wall clock set, of the runner killed and
+ * started again, and of stops in good order:
  *
  * - at least once: when the faults have stopped, each message is at every sink, by every path, that its content
  *   says, or among the dead letters if a step rejects it; or a message of its id is, where a dedup is on the way
@@ -23,6 +24,7 @@
  * A failure prints the seed, and the smallest topology and schedule that show it.
  */
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
 import { propertyRuns } from "../../src/testing/property-runs.ts";
@@ -51,6 +53,28 @@ test("any topology keeps its promises under any schedule of faults", async () =>
 
 test("any topology, stopped and started again, repeats nothing and keeps its order", async () => {
   await fc.assert(fc.asyncProperty(graph, seed, fc.array(calmEvent, schedule), history), propertyRuns());
+});
+
+test("every operator, and sources and sinks of both brokers, take part", async () => {
+  const operators = readdirSync(new URL("../../src/operators", import.meta.url))
+    .filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts"))
+    .map((file) => import(`../../src/operators/${file}`) as Promise<Record<string, { type?: unknown }>>);
+  const all = (await Promise.all(operators))
+    .flatMap((module) => Object.entries(module))
+    .filter(([name]) => name.endsWith("Definition"))
+    .map(([, definition]) => String(definition.type));
+  const seen = new Set<string>();
+  for (const given of fc.sample(graph, { numRuns: 200, seed: 1 })) {
+    const world = new World(given, 1);
+    for (const node of world.plan.nodes) {
+      if (node.kind === "operator") seen.add(node.operator.type);
+      else if (node.kind === "source") seen.add(`source of ${node.source.type}`);
+      else if (node.kind === "sink") seen.add(`sink of ${node.sink.type}`);
+      else seen.add(node.kind);
+    }
+  }
+  const brokers = ["kafka", "rabbitmq"].flatMap((broker) => [`source of ${broker}`, `sink of ${broker}`]);
+  assert.deepEqual([...seen].sort(), [...all, ...brokers, "route", "merge"].sort());
 });
 
 /**
@@ -89,8 +113,8 @@ test("what a crash repeats is within what was read and not committed", async () 
 /** A Kafka source that cannot connect for so many ms beside a RabbitMQ source that can, both to RabbitMQ. */
 async function beginWithKafkaAway(ms: number): Promise<World> {
   const flow: Flow = {
-    steps: [{ kind: "mapAsync", salt: 35, concurrency: 4, slowest: 400 }],
-    end: { kind: "sink", sink: 0, window: undefined },
+    steps: [{ kind: "mapAsync", order: "lane", salt: 35, concurrency: 4, slowest: 400 }],
+    end: { kind: "sink", sink: 0, window: undefined, codec: undefined },
   };
   const world = new World(
     {
@@ -102,6 +126,7 @@ async function beginWithKafkaAway(ms: number): Promise<World> {
       flows: [flow, flow, flow],
       sinks: ["rabbitmq", "rabbitmq", "rabbitmq"],
       deadLetters: "rabbitmq",
+      audit: false,
     },
     1,
   );

@@ -21,7 +21,7 @@ import { World } from "./world.ts";
 const tenMinutes = 600_000;
 const window = (count: number): Flow => ({
   steps: [],
-  end: { kind: "sink", sink: 0, window: { count, within: tenMinutes, per: "key" } },
+  end: { kind: "sink", sink: 0, window: { count, within: tenMinutes, per: "key" }, codec: undefined },
 });
 const source = { broker: "kafka", credit: 4, chunk: 1 } as const;
 
@@ -32,6 +32,7 @@ function graphWith(sources: number, flow: Flow): Graph {
     flows: [flow, flow, flow],
     sinks: ["kafka", "kafka", "kafka"],
     deadLetters: "kafka",
+    audit: false,
   };
 }
 

@@ -8,12 +8,16 @@ import { RunEmbeddedBrokers } from "../../src/runner/embedded-brokers.ts";
 import { type Run, start } from "../../src/runtime/run.ts";
 import type { RunStatus } from "../../src/runtime/status.ts";
 import { settlePromises } from "../../src/testing/clock.ts";
-import { testContext } from "../../src/testing/context.ts";
+import { seededRandom, testContext } from "../../src/testing/context.ts";
 import type { Plan } from "../../src/topology/plan.ts";
 import { type Broker, type Graph, planOf } from "./graph.ts";
 import { Anomaly, History, uidOf } from "./history.ts";
 
 const partitions = 2;
+/** Of a Kafka topic, bytes: a lower one would be taken for a mistake of the topic's. */
+const limit = 16 * 1024;
+/** More than that, whatever the codec. */
+const pad = randomText(2 * limit);
 /** Of the group's commits, ms. */
 export const commitInterval = 200;
 
@@ -26,6 +30,8 @@ export type Event =
       readonly twin: number;
       /** One more that no decoder understands. */
       readonly garbage: boolean;
+      /** The last one is larger than a Kafka topic takes. */
+      readonly fat: boolean;
     }
   | { readonly kind: "time"; readonly ms: number }
   /** Turns of the event loop, so that what comes next comes between any two of them. */
@@ -38,7 +44,11 @@ export type Event =
     }
   | { readonly kind: "cutKafka" | "awayRabbitmq"; readonly ms: number }
   | { readonly kind: "rebalance" | "expire" | "join" | "leave"; readonly source: number }
-  | { readonly kind: "stall"; readonly target: number }
+  | { readonly kind: "stall" | "sick" | "full"; readonly target: number }
+  /** Offsets that hold no message; and old messages, done with, that retention deletes. */
+  | { readonly kind: "gap" | "retire"; readonly source: number; readonly partition: number }
+  /** The wall clock is set. */
+  | { readonly kind: "clock"; readonly ms: number }
   | {
       readonly kind: "cutRabbitmq";
       readonly requests: "lost" | "applied";
@@ -57,6 +67,7 @@ export const feed: fc.Arbitrary<Event> = fc.record({
   count: fc.integer({ min: 1, max: 40 }),
   twin: fc.constantFrom(0, 0, 1, 2, 5),
   garbage: fc.boolean(),
+  fat: fc.constantFrom(false, false, false, false, false, true),
 });
 
 export const event: fc.Arbitrary<Event> = fc.oneof(
@@ -86,7 +97,18 @@ export const event: fc.Arbitrary<Event> = fc.oneof(
     }),
   },
   { weight: 2, arbitrary: fc.record({ kind: one("rebalance", "expire", "join", "leave"), source }) },
-  { weight: 1, arbitrary: fc.record({ kind: one("stall"), target }) },
+  { weight: 2, arbitrary: fc.record({ kind: one("stall", "sick", "full"), target }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: one("gap", "retire"), source, partition: fc.nat(partitions - 1) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: one("clock"),
+      ms: fc.constantFrom(-86_400_000, -3_600_000, -1_000, 1_000, 3_600_000, 86_400_000),
+    }),
+  },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -133,7 +155,7 @@ export class World {
   readonly broker: EmbeddedRabbitmq;
   readonly graph: Graph;
   readonly #brokers = new RunEmbeddedBrokers();
-  readonly #plan: Plan;
+  readonly plan: Plan;
   readonly #kafkaRead = new Map<string, number>();
   readonly #rabbitmqRead = new Map<string, number>();
   readonly #leave = new Map<number, () => void>();
@@ -153,7 +175,7 @@ export class World {
     this.#newest = graph.sources.map(() => []);
     const { clock } = this.context;
     const kafkaConnection = kafka({ brokers: "simulated:9092" });
-    const queues = ["in0", "in1", "in2", "out0", "out1", "out2", "dead"];
+    const queues = ["in0", "in1", "in2", "out0", "out1", "out2", "dead", "events"];
     const rabbitmqConnection = rabbitmq({
       url: "amqp://simulated",
       queues: Object.fromEntries(queues.map((name) => [name, {}])),
@@ -165,6 +187,7 @@ export class World {
     );
     this.cluster.faults.latency = 5;
     for (const name of queues) this.cluster.feed(name, []);
+    for (const name of outputs) this.cluster.faults.limit(name, limit);
     this.broker = rabbitmqConnection.embedded({
       ...this.context,
       embedded: this.#brokers,
@@ -175,7 +198,7 @@ export class World {
         ? kafkaConnection.sink({ topic: name })
         : rabbitmqConnection.sink({ queue: name, unconfirmed: 17 });
     const sinks = graph.sinks.map((broker, number) => sinkOf(broker, `out${number}`));
-    this.#plan = planOf(graph, {
+    this.plan = planOf(graph, {
       clock,
       source: (number) => {
         const { broker, credit, chunk } = graph.sources[number]!;
@@ -192,6 +215,7 @@ export class World {
       },
       sink: (number) => sinks[number]!,
       deadLetters: sinkOf(graph.deadLetters, "dead"),
+      audit: sinkOf(graph.deadLetters, "events"),
     });
     this.#watchCommits();
     this.#watchAcknowledgements();
@@ -207,7 +231,7 @@ export class World {
 
   async begin(): Promise<void> {
     const { clock, random, work, logger } = this.context;
-    this.#run = start(this.#plan, { clock, random, work, logger, embedded: this.#brokers });
+    this.#run = start(this.plan, { clock, random, work, logger, embedded: this.#brokers });
     this.#run.started.catch(() => {});
     await clock.run(0);
   }
@@ -217,7 +241,13 @@ export class World {
     const { clock } = this.context;
     switch (event.kind) {
       case "feed":
-        this.feed(event.source % this.graph.sources.length, event.count, event.twin, event.garbage);
+        this.feed(
+          event.source % this.graph.sources.length,
+          event.count,
+          event.twin,
+          event.garbage,
+          event.fat,
+        );
         break;
       case "time":
         await clock.run(event.ms);
@@ -281,8 +311,27 @@ export class World {
         faults.stall(targetName(event.target));
         break;
       case "release":
-        this.#stalledSince = undefined;
-        faults.release();
+        this.#release();
+        break;
+      case "sick":
+        faults.limit(targetName(event.target), 1);
+        break;
+      case "full":
+        this.broker.refusePublishes(targetName(event.target), true);
+        break;
+      case "gap":
+        faults.gap(`in${event.source}`, event.partition, 3);
+        break;
+      case "retire": {
+        const done = this.cluster
+          .group(`g${event.source}`)
+          .committed(`in${event.source}`)
+          .get(event.partition);
+        if (done !== undefined) faults.deleteRecords(`in${event.source}`, event.partition, done);
+        break;
+      }
+      case "clock":
+        clock.jumpWall(event.ms);
         break;
       case "cutRabbitmq":
         this.repeatsAllowed = true;
@@ -315,7 +364,7 @@ export class World {
     this.check();
   }
 
-  feed(source: number, count: number, twin = 0, garbage = false): void {
+  feed(source: number, count: number, twin = 0, garbage = false, fat = false): void {
     const own = this.#newest[source]!;
     const messages = [];
     for (let i = 0; i < count; i++) {
@@ -324,7 +373,7 @@ export class World {
       const id = isTwin ? own.at(-twin)! : `s${source}-${own.length}`;
       if (!isTwin) own.push(id);
       const key = `k${Number(id.slice(id.indexOf("-") + 1)) % 5}`;
-      const content = { uid, id, key, path: "" };
+      const content = { uid, id, key, path: "", ...(fat && i === count - 1 ? { pad } : {}) };
       this.history.feed(source, content, true);
       messages.push({ key: Buffer.from(key), value: Buffer.from(JSON.stringify(content)) });
     }
@@ -402,6 +451,15 @@ export class World {
     if (!this.repeatsAllowed) this.history.checkRepeats();
   }
 
+  /** Whatever kept an output from taking messages ends. */
+  #release(): void {
+    this.#stalledSince = undefined;
+    this.cluster.faults.release();
+    for (const name of outputs) this.cluster.faults.limit(name, limit);
+    this.cluster.faults.limit("dead", 1_000_000);
+    for (const name of [...outputs, "dead"]) this.broker.refusePublishes(name, false);
+  }
+
   /** Every fault ends. */
   heal(): void {
     for (const leave of this.#leave.values()) {
@@ -409,7 +467,7 @@ export class World {
       leave();
     }
     this.#leave.clear();
-    this.cluster.faults.release();
+    this.#release();
     this.broker.setAlarm(undefined);
     if (this.#withheld) this.#confirmAgain();
   }
@@ -455,6 +513,7 @@ export class World {
     }
     if ((await this.drain()) !== "done") throw new Anomaly("stuck", "the last drain is not done");
     this.check();
+    if (this.graph.audit) this.history.checkAudit();
     await this.#end();
   }
 
@@ -513,6 +572,7 @@ export class World {
       this.#read(`out${number}`, (value) => this.history.store(number, value));
     }
     this.#read("dead", (value) => this.history.deadLetter(value));
+    this.#read("events", (value) => this.history.event(value));
   }
 
   #read(name: string, each: (value: Buffer | null) => void): void {
@@ -593,6 +653,14 @@ export class World {
       this.#failure ??= error;
     }
   }
+}
+
+const outputs = ["out0", "out1", "out2"];
+
+/** Text that no codec makes much smaller. */
+function randomText(length: number): string {
+  const random = seededRandom(1);
+  return Array.from({ length }, () => String.fromCharCode(97 + Math.floor(random.next() * 26))).join("");
 }
 
 function targetName(number: number): string {

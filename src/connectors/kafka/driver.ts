@@ -76,6 +76,8 @@ export interface SubscribeOptions {
   readonly maxBytesPerPartition: number;
   /** Longest a fetch waits for data, ms. */
   readonly maxWait: number;
+  /** How often it is looked for new partitions where the broker does not tell of them, ms. */
+  readonly metadataAge: number;
 }
 
 /** What a driver tells the source. Calls are never concurrent. */

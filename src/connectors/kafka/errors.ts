@@ -48,6 +48,15 @@ export function startError(error: unknown, address: string): MillraceError | und
   }
 }
 
+/**
+ * The cluster could not give a producer its id. Others' transactional producers say "Timeout expired after 60000ms while
+ * awaiting InitProducerId" to it.
+ */
+export function explained(message: string): string {
+  if (!/InitProducerId/i.test(message)) return message;
+  return `${message} (no producer id could be had: for transactions the brokers must be as many as transaction.state.log.replication.factor says, 3 unless set)`;
+}
+
 export function missingTopic(topic: string, address: string): MillraceError {
   return new MillraceError("target-missing", `topic "${topic}" does not exist on ${address}`, {
     remedy: "create it, or run once with --create",

@@ -4,6 +4,7 @@ import { callerLocation, type Location } from "../../component/location.ts";
 import { type OptionProblem, optionProblems } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
+import { watchOptions, watchProblems } from "../../component/watch-options.ts";
 import { messageOf } from "../../errors.ts";
 import { addressProblems } from "./addresses.ts";
 import type { KafkaClient, KafkaDriver, NewTopic } from "./driver.ts";
@@ -61,7 +62,7 @@ class KafkaCluster implements KafkaConnection {
   // JavaScript may leave options out; the schema then says what is missing.
   constructor(options: KafkaOptions = {} as KafkaOptions) {
     this.#embeddedAlways = options.driver === "embedded";
-    this.#driver = options.driver === "wire" ? wireDriver : kafkaJsDriver;
+    this.#driver = options.driver === "kafkajs" ? kafkaJsDriver : wireDriver;
     const problems = optionProblems("kafka", kafkaSchema, options);
     this.#settings = problems.length === 0 ? kafkaSettings(options) : undefined;
     this.address = this.#settings?.brokers.join(",") ?? "";
@@ -75,7 +76,11 @@ class KafkaCluster implements KafkaConnection {
   source(options: KafkaSourceOptions = {} as KafkaSourceOptions): Source {
     const problems = optionProblems("kafka source", kafkaSourceSchema, options);
     if (problems.length === 0) {
-      problems.push(...topicNameProblems("kafka source", options.topics), ...groupTimeProblems(options));
+      problems.push(
+        ...topicNameProblems("kafka source", options.topics),
+        ...groupTimeProblems(options),
+        ...watchProblems("kafka source", options),
+      );
     }
     const targets = Array.isArray(options.topics) ? options.topics : [];
     return {
@@ -100,6 +105,7 @@ class KafkaCluster implements KafkaConnection {
         among: "topology" as const,
       })),
       credit: kafkaCredit(options),
+      watch: watchOptions(options),
       location: callerLocation(),
       open: (context) => {
         const { holdsRebalance } = this.#driverFor(context);
@@ -123,7 +129,7 @@ class KafkaCluster implements KafkaConnection {
       type: "kafka",
       name: String(options.topic),
       connection: this,
-      capabilities: { order: "always", batches: true },
+      capabilities: { order: "always", batches: true, loses: options.giveUpAfter !== undefined },
       problems,
       targets: [options.topic],
       targetKind: "topic",
@@ -213,16 +219,29 @@ function groupTimeProblems(options: KafkaSourceOptions): OptionProblem[] {
   ];
 }
 
-/** A password must not cross a network in the clear. */
-function saslProblems(settings: KafkaSettings): OptionProblem[] {
-  const plain = settings.sasl?.mechanism === "plain" && settings.tls === undefined;
-  const remote = settings.brokers.filter((broker) => !/^(localhost|127\.|\[::1\])/.test(broker));
-  if (!plain || remote.length === 0) return [];
+/** What each mechanism needs; and neither a password nor a token must cross a network in the clear. */
+function saslProblems({ sasl, tls, brokers }: KafkaSettings): OptionProblem[] {
+  if (sasl === undefined) return [];
+  const needed = sasl.mechanism === "oauthbearer" ? ["token"] : ["username", "password"];
+  const missing = needed.filter(
+    (option) => (sasl as unknown as Record<string, unknown>)[option] === undefined,
+  );
+  if (missing.length > 0) {
+    return missing.map((option) => ({
+      code: "option-missing",
+      message: `kafka needs the option "sasl.${option}" with mechanism "${sasl.mechanism}"`,
+      remedy: `add sasl.${option}`,
+    }));
+  }
+  const open = tls === undefined && (sasl.mechanism === "plain" || sasl.mechanism === "oauthbearer");
+  const remote = brokers.filter((broker) => !/^(localhost|127\.|\[::1\])/.test(broker));
+  if (!open || remote.length === 0) return [];
+  const [what, name] = sasl.mechanism === "plain" ? ["password", "PLAIN"] : ["token", "OAUTHBEARER"];
   return [
     {
       code: "option-invalid",
-      message: `kafka: SASL PLAIN without TLS would send the password in the clear to ${messageOf(remote[0])}`,
-      remedy: 'set tls: true, or use "scram-sha-256"',
+      message: `kafka: SASL ${name!} without TLS would send the ${what!} in the clear to ${messageOf(remote[0])}`,
+      remedy: sasl.mechanism === "plain" ? 'set tls: true, or use "scram-sha-256"' : "set tls: true",
     },
   ];
 }

@@ -2,7 +2,7 @@ import { Backoff } from "../../component/backoff.ts";
 import type { Context } from "../../component/context.ts";
 import { messageOf } from "../../errors.ts";
 import type { KafkaClient } from "./driver.ts";
-import { startError } from "./errors.ts";
+import { explained, startError } from "./errors.ts";
 
 /** How long a client that could not start may take to close, ms. */
 const giveUpWithin = 1_000;
@@ -29,7 +29,7 @@ export async function openPersistently<T>(
         const final = startError(error, address);
         if (final !== undefined && (final.code !== "access-refused" || ++refusals >= 3)) throw final;
         context.logger.warn(
-          { node: context.node, address, error: messageOf(error) },
+          { node: context.node, address, error: explained(messageOf(error)) },
           `${what} cannot start yet`,
         );
         context.meter.count("connect_failures_total");

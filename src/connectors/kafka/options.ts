@@ -5,8 +5,9 @@ import {
   type OptionsSchema,
   type Size,
 } from "../../component/options.ts";
-import type { Secret } from "../../component/secret.ts";
+import { reveal, type Secret } from "../../component/secret.ts";
 import type { CreditOptions } from "../../component/source.ts";
+import { watchSchema } from "../../component/watch-options.ts";
 
 /** How to reach a cluster. */
 export interface KafkaOptions {
@@ -15,10 +16,11 @@ export interface KafkaOptions {
   /** How this client names itself to the brokers. Default "millrace". */
   readonly clientId?: string;
   /**
-   * What is underneath. "wire" speaks Kafka's protocol itself: faster, and a rebalance waits until what is given up
-   * has been written; it needs Kafka 3.2 or newer. Default "kafkajs". `--embedded` overrides it.
+   * What is underneath. Default "wire": it speaks Kafka's protocol itself, and needs Kafka 3.2 or newer. "kafkajs",
+   * for older brokers, is slower, and cannot hold a rebalance back: order is kept within an assignment epoch only.
+   * `--embedded` overrides it.
    */
-  readonly driver?: "kafkajs" | "wire" | "embedded";
+  readonly driver?: "wire" | "kafkajs" | "embedded";
   /** TLS. Default off. `true` trusts the system's authorities. */
   readonly tls?: boolean | KafkaTls;
   /** Authentication. PLAIN without TLS is refused except on loopback. */
@@ -41,11 +43,19 @@ export interface KafkaTls {
   readonly insecureSkipVerify?: boolean;
 }
 
-export interface KafkaSasl {
+export type KafkaSasl = KafkaPassword | KafkaToken;
+
+export interface KafkaPassword {
   readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512";
   readonly username: string;
   /** Best as `secret(env("…"))`, which prints `***` wherever it turns up. */
   readonly password: string | Secret;
+}
+
+export interface KafkaToken {
+  readonly mechanism: "oauthbearer";
+  /** A token, or who gives one: asked for each connection, and again before the broker wants a new one. */
+  readonly token: string | Secret | (() => string | Secret | Promise<string | Secret>);
 }
 
 export interface KafkaSourceOptions {
@@ -63,8 +73,8 @@ export interface KafkaSourceOptions {
   /** How often offsets are committed. Default "1s": a crash replays up to that much more. */
   readonly commitInterval?: Duration;
   /**
-   * How long the group waits for a member that went silent. Default "30s". With driver "wire" on Kafka 4 the brokers
-   * decide (`group.consumer.session.timeout.ms`, 45 s unless set).
+   * How long the group waits for a member that went silent. Default "30s". On Kafka 4 the brokers decide, unless the
+   * driver is "kafkajs" (`group.consumer.session.timeout.ms`, 45 s unless set).
    */
   readonly sessionTimeout?: Duration;
   /** How long the group waits for members to rejoin. Default "60s". */
@@ -80,6 +90,25 @@ export interface KafkaSourceOptions {
    * from the `earliest` message, loudly and counted, or `fail` the run. Default "earliest".
    */
   readonly onOffsetOutOfRange?: "earliest" | "fail";
+  /** How often it is looked whether the topics have got more partitions. Default "30s". */
+  readonly metadataAge?: Duration;
+  /**
+   * When a topic gains partitions, keys move: what came of a key before lies in another partition than what comes
+   * now, so that its order, and dedup by lane, hold from then on only. `accept` reads the new partitions from their
+   * beginning and says so in status and log; `fail` ends the run before more is taken in. Default "accept".
+   */
+  readonly onPartitionGrowth?: "accept" | "fail";
+  /**
+   * How long a partition may have lag while nothing of it is fetched or settled. Default "2m", which is longer than
+   * clients take to notice a dead connection by themselves; it should exceed `requestTimeout`.
+   */
+  readonly stallTimeout?: Duration;
+  /**
+   * What is done then, beside saying so in `/readyz`, `/status`, metrics and log: `restart` leaves the group and joins
+   * it again on new connections, at most once in `stallTimeout`, later less often; `report` does nothing more. It is
+   * for a source that stands still by itself: where a sink keeps it waiting, nothing is restarted. Default "restart".
+   */
+  readonly onStall?: "restart" | "report";
 }
 
 export interface KafkaSinkOptions {
@@ -90,8 +119,21 @@ export interface KafkaSinkOptions {
   readonly partitions?: number;
   /** Replicas when `--create` makes the topic. Default: the broker's. */
   readonly replicationFactor?: number;
-  /** Longest wait between attempts to write. Default "5s"; attempts never end. */
+  /** Longest wait between attempts to write. Default "5s"; attempts never end, unless `giveUpAfter` says so. */
   readonly maxBackoff?: Duration;
+  /** How often it is looked whether the topic has got more partitions. Default "30s". */
+  readonly metadataAge?: Duration;
+  /**
+   * When the topic gains partitions: `keep` goes on with those there were at the start, so that each key stays where
+   * it is, until the next start; `accept` spreads keys over all at once, and a key that moves loses its order there;
+   * `fail` ends the run. Status and log say what was done. Default "keep".
+   */
+  readonly onPartitionGrowth?: "keep" | "accept" | "fail";
+  /**
+   * Best effort: a message that could not be written for so long is given up, and counted as `lost`. Default: never.
+   * Upstream it is acknowledged, so it comes from nowhere again.
+   */
+  readonly giveUpAfter?: Duration;
 }
 
 /** {@link KafkaOptions} with every default filled in. */
@@ -115,7 +157,7 @@ export const kafkaSchema: OptionsSchema = {
   properties: {
     brokers: { anyOf: [name, { type: "array", minItems: 1, items: name }] },
     clientId: name,
-    driver: { enum: ["kafkajs", "wire", "embedded"] },
+    driver: { enum: ["wire", "kafkajs", "embedded"] },
     tls: {
       anyOf: [
         { type: "boolean" },
@@ -136,12 +178,13 @@ export const kafkaSchema: OptionsSchema = {
     },
     sasl: {
       type: "object",
-      required: ["mechanism", "username", "password"],
+      required: ["mechanism"],
       additionalProperties: false,
       properties: {
-        mechanism: { enum: ["plain", "scram-sha-256", "scram-sha-512"] },
+        mechanism: { enum: ["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"] },
         username: name,
         password: { isSecret: true },
+        token: { anyOf: [{ isSecret: true }, { isFunction: true }] },
       },
     },
     connectTimeout: duration,
@@ -167,6 +210,9 @@ export const kafkaSourceSchema: OptionsSchema = {
     maxBytesPerPartition: size,
     maxWait: duration,
     onOffsetOutOfRange: { enum: ["earliest", "fail"] },
+    metadataAge: duration,
+    onPartitionGrowth: { enum: ["accept", "fail"] },
+    ...watchSchema,
   },
 };
 
@@ -180,6 +226,9 @@ export const kafkaSinkSchema: OptionsSchema = {
     partitions: { type: "integer", minimum: 1, maximum: 100_000 },
     replicationFactor: { type: "integer", minimum: 1, maximum: 32_767 },
     maxBackoff: duration,
+    metadataAge: duration,
+    onPartitionGrowth: { enum: ["keep", "accept", "fail"] },
+    giveUpAfter: duration,
   },
 };
 
@@ -200,6 +249,11 @@ export function kafkaSettings(options: KafkaOptions): KafkaSettings {
   };
 }
 
+/** The text of the token that is good now. */
+export async function currentToken({ token }: KafkaToken): Promise<string> {
+  return reveal(typeof token === "function" ? await token() : token);
+}
+
 /** How often the group hears of this member, and how long it waits for that, ms. */
 export function groupTimes(options: KafkaSourceOptions): {
   readonly sessionTimeout: number;
@@ -208,6 +262,11 @@ export function groupTimes(options: KafkaSourceOptions): {
   const sessionTimeout = milliseconds(options.sessionTimeout, 30_000);
   const usual = Math.max(1, Math.min(3_000, Math.floor(sessionTimeout / 3)));
   return { sessionTimeout, heartbeatInterval: milliseconds(options.heartbeatInterval, usual) };
+}
+
+/** ms */
+export function metadataAge(options: Pick<KafkaSourceOptions, "metadataAge">): number {
+  return milliseconds(options.metadataAge, 30_000);
 }
 
 export function kafkaCredit(options: KafkaSourceOptions): CreditOptions {

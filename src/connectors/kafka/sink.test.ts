@@ -14,6 +14,7 @@ import {
   type ProduceResult,
   type TopicPartition,
 } from "./driver.ts";
+import type { KafkaSinkOptions } from "./options.ts";
 import { openKafkaSink } from "./sink.ts";
 
 interface Sent extends EncodedBatch {
@@ -94,9 +95,9 @@ class ScriptedClient implements KafkaClient {
   }
 }
 
-async function open(client: ScriptedClient) {
+async function open(client: ScriptedClient, options: Partial<KafkaSinkOptions> = {}) {
   const context = testContext();
-  const session = await openKafkaSink(context, client, "here:9092", { topic: "out" });
+  const session = await openKafkaSink(context, client, "here:9092", { topic: "out", ...options });
   const settled: string[] = [];
   const chunkOf = (...messages: [key: string | null, payload: string][]) => {
     const lane = new Lane({
@@ -410,6 +411,51 @@ test("a sink that is closed leaves nothing on the clock", async () => {
   assert.ok(context.clock.pending > 0, "it is going to try again");
   await session.close(context.clock.now());
   assert.equal(context.clock.pending, 0);
+});
+
+test("best effort: what could not be written for so long is lost and counted, and what is younger still goes", async () => {
+  const client = new ScriptedClient();
+  let away = true;
+  client.answer = (batches) =>
+    batches.map((batch) => (away ? client.refuse(batch, "retry") : client.store(batch)));
+  const { context, session, batchTo, destinations } = await open(client, {
+    giveUpAfter: "10s",
+    maxBackoff: "1s",
+  });
+  const [old, young] = [batchTo(destinations[0]!, "a", "b"), batchTo(destinations[0]!, "c")];
+  const givenUp = session.write(old);
+  await context.clock.run(5_000);
+  const kept = session.write(young);
+  await context.clock.run(4_000);
+  assert.equal(old.lost, 0);
+  await context.clock.run(2_500);
+  assert.deepEqual([await givenUp, old.lost], [[], 2]);
+  away = false;
+  await context.clock.run(2_000);
+  assert.deepEqual([await kept, young.lost], [[], 0]);
+  assert.deepEqual(client.stored, ["0:c"]);
+});
+
+test("without giveUpAfter nothing is given up", async () => {
+  const client = new ScriptedClient();
+  client.answer = (batches) => batches.map((batch) => client.refuse(batch, "retry"));
+  const { context, session, batchTo, destinations } = await open(client, { maxBackoff: "60s" });
+  const batch = batchTo(destinations[0]!, "a");
+  session.write(batch);
+  await context.clock.run(24 * 3_600_000);
+  assert.equal(batch.lost, 0);
+});
+
+test("seed 002.3: a time-out of InitProducerId is explained by the brokers' replication factor", async () => {
+  const client = new ScriptedClient();
+  client.answer = () => {
+    throw new DriverError("retry", "Timeout expired after 60000ms while awaiting InitProducerId");
+  };
+  const { context, session, batchTo, destinations } = await open(client);
+  session.write(batchTo(destinations[0]!, "a"));
+  await context.clock.run(100);
+  assert.match(session.status().reason ?? "", /InitProducerId.*transaction\.state\.log\.replication\.factor/);
+  context.abort();
 });
 
 test("other partitions go on while one is failing", async () => {

@@ -2,7 +2,7 @@ import type { Context, Time, Timer } from "../../component/context.ts";
 import type { Failure } from "../../component/failure.ts";
 import { milliseconds } from "../../component/options.ts";
 import type { Refusal, SinkSession, SinkStatus } from "../../component/sink.ts";
-import { messageOf } from "../../errors.ts";
+import { MillraceError, messageOf } from "../../errors.ts";
 import type { Batch, Destination } from "../../message/batch.ts";
 import type { Chunk } from "../../message/chunk.ts";
 import { Outcome } from "../../message/outcome.ts";
@@ -13,9 +13,10 @@ import {
   type Producer,
   type TopicPartition,
 } from "./driver.ts";
-import { missingTopic, RecentErrors } from "./errors.ts";
+import { explained, missingTopic, RecentErrors } from "./errors.ts";
 import { openPersistently } from "./opening.ts";
-import type { KafkaSinkOptions } from "./options.ts";
+import { type KafkaSinkOptions, metadataAge } from "./options.ts";
+import { type Growth, GrowthWatch } from "./partition-growth.ts";
 import { crc32Partition, murmur2Partition } from "./partitioner.ts";
 
 /** A limit below this would refuse nearly everything: the topic is misconfigured, not the messages. */
@@ -28,6 +29,8 @@ interface Piece {
   readonly to: number;
   readonly write: Write;
   encoded: EncodedBatch | undefined;
+  /** When it was given to the sink. */
+  readonly at: Time;
   /** Since the broker first found it invalid: what it said, and how many batches the sink had written by then. */
   suspicion: { readonly reason: string; readonly since: number } | undefined;
 }
@@ -102,10 +105,15 @@ class KafkaSinkSession implements SinkSession {
   readonly #client: KafkaClient;
   readonly #producer: Producer;
   readonly #topic: string;
-  readonly #queues: readonly PartitionQueue[];
+  readonly #queues: PartitionQueue[];
+  readonly #growth: GrowthWatch;
+  #note: string | undefined;
+  /** Why nothing more is taken. */
+  #failure: MillraceError | undefined;
   readonly #partitionOf: (key: Buffer, partitions: number) => number;
   readonly #limitAtOpen: number;
   readonly #maxBackoff: number;
+  readonly #giveUpAfter: number;
   readonly #errors = new RecentErrors();
   #limit: number;
   /** Batches that were acknowledged. */
@@ -133,9 +141,17 @@ class KafkaSinkSession implements SinkSession {
       (_, partition) => new PartitionQueue(options.topic, partition),
     );
     this.#partitionOf = options.partitioner === "crc32" ? crc32Partition : murmur2Partition;
+    this.#growth = new GrowthWatch(
+      context,
+      client,
+      new Map([[options.topic, partitions]]),
+      metadataAge(options),
+      (growth) => this.#grown(growth, options.onPartitionGrowth ?? "keep"),
+    );
     this.#limitAtOpen = limit;
     this.#limit = limit;
     this.#maxBackoff = milliseconds(options.maxBackoff, 5_000);
+    this.#giveUpAfter = milliseconds(options.giveUpAfter, Number.POSITIVE_INFINITY);
   }
 
   /** The key's partition. Messages without a key go together, chunk by chunk to the next partition. */
@@ -150,6 +166,7 @@ class KafkaSinkSession implements SinkSession {
   }
 
   write(batch: Batch): Promise<readonly Refusal[]> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
     if (batch.length === 0) return Promise.resolve([]);
     return new Promise((resolve) => {
       const queue = batch.destination as PartitionQueue;
@@ -160,6 +177,7 @@ class KafkaSinkSession implements SinkSession {
         to: batch.length,
         write,
         encoded: undefined,
+        at: this.#context.clock.now(),
         suspicion: undefined,
       });
       this.#schedule();
@@ -168,17 +186,42 @@ class KafkaSinkSession implements SinkSession {
 
   async close(deadline: Time): Promise<void> {
     this.#closed = true;
+    this.#growth.stop();
     for (const queue of this.#queues) queue.retry?.cancel();
     await this.#producer.close(deadline);
     await this.#client.close(deadline);
   }
 
   status(): SinkStatus {
+    const reason = this.#failure?.message ?? this.#trouble;
     return {
-      ready: this.#trouble === undefined,
-      ...(this.#trouble === undefined ? {} : { reason: this.#trouble }),
+      ready: reason === undefined,
+      ...(reason === undefined ? {} : { reason }),
+      ...(this.#note === undefined ? {} : { notes: [this.#note] }),
       lastErrors: this.#errors.list,
     };
+  }
+
+  /** Keys that are on their way stay on it, whatever is decided for those to come. */
+  #grown({ topic, before, now }: Growth, policy: NonNullable<KafkaSinkOptions["onPartitionGrowth"]>): void {
+    const { logger, node } = this.#context;
+    const grown = `topic "${topic}" has ${now} partitions instead of ${before}`;
+    if (policy === "fail") {
+      this.#failure = new MillraceError("gave-up", `${node}: ${grown}, and keys would go elsewhere`, {
+        remedy: 'start again, or set onPartitionGrowth: "keep" or "accept"',
+      });
+      logger.error({ node, topic, before, now }, this.#failure.message);
+      return;
+    }
+    if (policy === "accept") {
+      for (let partition = this.#queues.length; partition < now; partition++) {
+        this.#queues.push(new PartitionQueue(topic, partition));
+      }
+      this.#note = `${grown}: keys go to all of them, and one that moved has its order from here on only`;
+    } else {
+      this.#note = `${grown}: keys stay in the first ${this.#queues.length} until the next start`;
+    }
+    logger.warn({ node, topic, before, now }, this.#note);
   }
 
   /** Batches written in one turn of the event loop go out together. */
@@ -285,11 +328,12 @@ class KafkaSinkSession implements SinkSession {
       try {
         if (await this.#tooLarge(queue)) return;
       } catch (unread) {
-        this.#note(`${queue.name}: ${messageOf(unread)}`);
+        this.#tell(`${queue.name}: ${messageOf(unread)}`);
       }
     }
     if (error.code === "invalid" && !inCompany && this.#invalid(queue, error)) return;
-    this.#note(`${queue.name}: ${messageOf(error)}`);
+    this.#tell(`${queue.name}: ${explained(messageOf(error))}`);
+    this.#giveUpOld(queue);
     const wait = Math.min(this.#maxBackoff, 50 * 2 ** Math.min(queue.failures - 1, 20));
     // A failure in company says nothing of whose it was: each is tried again at once, by itself.
     this.#retryAfter(queue, inCompany && error.code !== "retry" ? 0 : this.#context.random.next() * wait);
@@ -301,6 +345,18 @@ class KafkaSinkSession implements SinkSession {
       queue.sending = false;
       this.#send();
     });
+  }
+
+  /** Best effort: what could not be written for too long is lost, and counted as that. It may have been stored. */
+  #giveUpOld(queue: PartitionQueue): void {
+    const now = this.#context.clock.now();
+    for (;;) {
+      const [piece] = queue.pieces;
+      if (piece === undefined || now - piece.at < this.#giveUpAfter) return;
+      queue.pieces.shift();
+      for (let entry = piece.from; entry < piece.to; entry++) piece.batch.settle(entry, Outcome.lost);
+      this.#close(piece);
+    }
   }
 
   /** Splits a batch refused for its size, or refuses a message that is too large by itself. False: hold it. */
@@ -383,7 +439,7 @@ class KafkaSinkSession implements SinkSession {
     this.#limit = description.maxMessageBytes;
   }
 
-  #note(message: string): void {
+  #tell(message: string): void {
     if (this.#trouble === undefined) {
       this.#context.logger.warn(
         { node: this.#context.node, error: message },

@@ -1,7 +1,7 @@
 import { Backoff } from "../../component/backoff.ts";
 import type { Time, Timer } from "../../component/context.ts";
 import { byteCount, milliseconds } from "../../component/options.ts";
-import type { SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
+import type { LaneLag, SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
 import type { Records } from "../../message/records.ts";
@@ -14,7 +14,8 @@ import {
 } from "./driver.ts";
 import { missingTopic, RecentErrors } from "./errors.ts";
 import { openPersistently } from "./opening.ts";
-import { groupTimes, type KafkaSourceOptions } from "./options.ts";
+import { groupTimes, type KafkaSourceOptions, metadataAge } from "./options.ts";
+import { GrowthWatch } from "./partition-growth.ts";
 
 const joining = "joining the group";
 
@@ -58,6 +59,7 @@ export async function openKafkaSource(
     for (const topic of options.topics)
       if (topics.get(topic) === undefined) throw missingTopic(topic, address);
     await session.subscribe();
+    session.watchGrowth(new Map([...topics].map(([topic, found]) => [topic, found?.partitions ?? 0])));
     return session;
   });
 }
@@ -70,6 +72,9 @@ class KafkaSourceSession implements SourceSession {
   readonly #holdsRebalance: boolean;
   readonly #owned = new Map<string, Owned>();
   readonly #errors = new RecentErrors();
+  /** By topic. */
+  readonly #notes = new Map<string, string>();
+  #growth: GrowthWatch | undefined;
   #subscription: Subscription | undefined;
   #epoch = 0;
   #assigned = false;
@@ -108,6 +113,7 @@ class KafkaSourceSession implements SourceSession {
         rebalanceTimeout: milliseconds(options.rebalanceTimeout, 60_000),
         maxBytesPerPartition: byteCount(options.maxBytesPerPartition, 2 ** 20),
         maxWait: milliseconds(options.maxWait, 500),
+        metadataAge: metadataAge(options),
       },
       {
         assigned: (partitions, fresh) => this.#assign(partitions, fresh),
@@ -120,8 +126,34 @@ class KafkaSourceSession implements SourceSession {
     );
   }
 
+  watchGrowth(partitions: ReadonlyMap<string, number>): void {
+    const { onPartitionGrowth } = this.#options;
+    this.#growth = new GrowthWatch(
+      this.#context,
+      this.#client,
+      partitions,
+      metadataAge(this.#options),
+      ({ topic, before, now }) => {
+        const grown = `topic "${topic}" has ${now} partitions instead of ${before}`;
+        if (onPartitionGrowth === "fail") {
+          this.#context.intake.fail(
+            new MillraceError("gave-up", `${this.#context.node}: ${grown}`, {
+              remedy:
+                'keys are in other partitions now: start again when what came before is done with, or set onPartitionGrowth: "accept"',
+            }),
+          );
+          return;
+        }
+        const note = `${grown}: what came of a key before may be in another one than what comes now, and order by key and dedup by lane hold from here on only`;
+        this.#notes.set(topic, note);
+        this.#context.logger.warn({ node: this.#context.node, topic, before, now }, note);
+      },
+    );
+  }
+
   stopIntake(): void {
     this.#stopped = true;
+    this.#growth?.stop();
     this.#context.intake.stop();
     this.#subscription?.pause([...this.#owned.values()]);
   }
@@ -135,6 +167,7 @@ class KafkaSourceSession implements SourceSession {
   async close(deadline: Time): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#growth?.stop();
     await this.#subscription?.close(deadline);
     await this.#client.close(deadline);
     for (const owned of [...this.#owned.values()]) this.#end(owned);
@@ -145,6 +178,7 @@ class KafkaSourceSession implements SourceSession {
     return {
       ready,
       ...(ready ? {} : { reason: this.#trouble ?? joining }),
+      ...(this.#notes.size === 0 ? {} : { notes: [...this.#notes.values()] }),
       lastErrors: this.#errors.list,
     };
   }
@@ -169,6 +203,25 @@ class KafkaSourceSession implements SourceSession {
       }
     }
     return true;
+  }
+
+  async lag(): Promise<readonly LaneLag[]> {
+    const lags: LaneLag[] = [];
+    for (const topic of this.#options.topics) {
+      const owned = [...this.#owned.values()].filter((one) => one.topic === topic);
+      if (owned.length === 0) continue;
+      const offsets = await this.#client.offsets(topic);
+      let committed: ReadonlyMap<number, number> | undefined;
+      for (const { lane, partition, next, paused, leaving } of owned) {
+        const log = offsets.find((one) => one.partition === partition);
+        if (log === undefined) continue;
+        // Nothing has come of it yet: it is read from where the group left off.
+        if (next === 0) committed ??= await this.#client.committed(this.#options.group, topic);
+        const from = next > 0 ? next : Math.max(committed?.get(partition) ?? 0, log.earliest);
+        lags.push({ lane, lag: Math.max(0, log.latest - from), asking: !paused && !leaving });
+      }
+    }
+    return lags;
   }
 
   #assign(partitions: readonly TopicPartition[], fresh: readonly TopicPartition[]): void {

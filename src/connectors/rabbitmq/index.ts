@@ -4,17 +4,26 @@ import { callerLocation, type Location } from "../../component/location.ts";
 import { type OptionProblem, optionProblems } from "../../component/options.ts";
 import type { Sink } from "../../component/sink.ts";
 import type { Source } from "../../component/source.ts";
+import { watchOptions, watchProblems } from "../../component/watch-options.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
-import { type Administration, administer, createMissing, unmetRequirements } from "./declare.ts";
-import type { AmqpDriver } from "./driver.ts";
+import {
+  type Administration,
+  administer,
+  createMissing,
+  declareAll,
+  hasQueue,
+  unmetRequirements,
+} from "./declare.ts";
+import type { AmqpConnection, AmqpDriver, Role } from "./driver.ts";
 import { amqplibDriver } from "./drivers/amqplib/driver.ts";
 import { EmbeddedRabbitmq } from "./drivers/embedded/broker.ts";
 import { embeddedDriver } from "./drivers/embedded/driver.ts";
-import { lastingError } from "./errors.ts";
+import { lastingError, missingTarget } from "./errors.ts";
 import { Link } from "./link.ts";
 import {
   type Broker,
   type Declarations,
+  gateProblems,
   keepsOrder,
   oldestUnacknowledged,
   type RabbitmqOptions,
@@ -29,10 +38,12 @@ import {
 } from "./options.ts";
 import { openRabbitmqSink } from "./sink.ts";
 import { openRabbitmqSource } from "./source.ts";
+import { takeOne } from "./take.ts";
 
 export type {
   RabbitmqBinding,
   RabbitmqExchange,
+  RabbitmqGate,
   RabbitmqOptions,
   RabbitmqQueue,
   RabbitmqSinkOptions,
@@ -46,6 +57,14 @@ export interface RabbitmqConnection extends Connection {
   source(options: RabbitmqSourceOptions): Source;
   /** Publishes to an exchange or a queue; a message counts as delivered when the broker has confirmed it. */
   sink(options: RabbitmqSinkOptions): Sink;
+  /**
+   * Takes one message off a queue, on a connection of its own; undefined when the queue is empty. `use` is given
+   * its payload; once it resolves the message is acknowledged, and once the broker has taken that this resolves.
+   * When it rejects the message goes back; after a lost connection it may be back although `use` was through.
+   * For what a component needs once, such as a range of numbers to count with; messages that flow are for `source`.
+   * Throws a {@link MillraceError}: class network while the broker is away, `target-missing` without the queue.
+   */
+  take<T>(context: Context, queue: string, use: (content: Buffer) => Promise<T>): Promise<T | undefined>;
 }
 
 /**
@@ -60,10 +79,7 @@ export function rabbitmq(options: RabbitmqOptions): RabbitmqConnection {
 }
 
 /** The connections of one run. */
-interface Links {
-  consume: Link | undefined;
-  publish: Link | undefined;
-}
+type Links = { [R in Role]?: Link };
 
 class RabbitmqBroker implements RabbitmqConnection {
   readonly connector = "rabbitmq";
@@ -91,8 +107,15 @@ class RabbitmqBroker implements RabbitmqConnection {
 
   source(options: RabbitmqSourceOptions = {} as RabbitmqSourceOptions): Source {
     const problems = optionProblems("rabbitmq source", rabbitmqSourceSchema, options);
+    if (problems.length === 0) problems.push(...watchProblems("rabbitmq source", options));
     const sound = problems.length === 0 && this.problems.length === 0;
     if (sound) problems.push(...sourceProblems(options, this.#options));
+    const gate = sound ? options.gate : undefined;
+    if (gate !== undefined) {
+      problems.push(...gateProblems(gate));
+      if (!(gate.on instanceof RabbitmqBroker)) problems.push(gateOnNothing);
+      else if (gate.on !== this) problems.push(...gate.on.problems);
+    }
     return {
       kind: "source",
       type: "rabbitmq",
@@ -112,7 +135,14 @@ class RabbitmqBroker implements RabbitmqConnection {
       targetKind: "queue",
       lanes: 1,
       credit: rabbitmqCredit(options),
-      open: (context) => openRabbitmqSource(context, this.#setting(context, "consume"), options),
+      watch: watchOptions(options),
+      open: (context) => {
+        const setting = this.#setting(context, "consume");
+        if (gate === undefined) return openRabbitmqSource(context, setting, options);
+        // Not for consuming: nothing of what it looks at waits for an acknowledgement of ours.
+        const watched = (gate.on as RabbitmqBroker).#setting(context, "check");
+        return openRabbitmqSource(context, { ...setting, gate: watched }, options);
+      },
     };
   }
 
@@ -162,7 +192,40 @@ class RabbitmqBroker implements RabbitmqConnection {
     );
   }
 
-  async #administer<T>(context: Context, use: (administration: Administration) => Promise<T>): Promise<T> {
+  async take<T>(
+    context: Context,
+    queue: string,
+    use: (content: Buffer) => Promise<T>,
+  ): Promise<T | undefined> {
+    let own: { readonly error: unknown } | undefined;
+    const attempt = async (content: Buffer) => {
+      try {
+        return await use(content);
+      } catch (error) {
+        own = { error };
+        throw error;
+      }
+    };
+    try {
+      return await this.#connected(context, async (connection) => {
+        await administer(connection, async (administration) => {
+          if (await hasQueue(administration, queue)) return;
+          if (!this.#declarations.queues.has(queue)) throw missingTarget("queue", queue, this.address);
+          await declareAll(administration, this.#declarations, this.address);
+        });
+        return takeOne(context, connection, queue, attempt);
+      });
+    } catch (error) {
+      throw own === undefined ? error : own.error;
+    }
+  }
+
+  #administer<T>(context: Context, use: (administration: Administration) => Promise<T>): Promise<T> {
+    return this.#connected(context, (connection) => administer(connection, use));
+  }
+
+  /** Opens a connection for something short, and closes it. */
+  async #connected<T>(context: Context, use: (connection: AmqpConnection) => Promise<T>): Promise<T> {
     try {
       const connection = await this.#driverFor(context).connect(this.#broker!, "check", context, {
         closed: () => {},
@@ -170,7 +233,7 @@ class RabbitmqBroker implements RabbitmqConnection {
         unblocked: () => {},
       });
       try {
-        return await administer(connection, use);
+        return await use(connection);
       } finally {
         await connection.close(context.clock.now() + 2_000);
       }
@@ -185,10 +248,10 @@ class RabbitmqBroker implements RabbitmqConnection {
     }
   }
 
-  #setting(context: Context, role: "consume" | "publish") {
+  #setting(context: Context, role: Role) {
     let links = this.#links.get(context.signal);
     if (links === undefined) {
-      links = { consume: undefined, publish: undefined };
+      links = {};
       this.#links.set(context.signal, links);
     }
     let link = links[role];
@@ -209,3 +272,9 @@ class RabbitmqBroker implements RabbitmqConnection {
     return broker === undefined ? amqplibDriver : embeddedDriver(broker);
   }
 }
+
+const gateOnNothing: OptionProblem = {
+  code: "option-invalid",
+  message: 'rabbitmq source: "gate.on" must be a RabbitMQ connection',
+  remedy: 'give what rabbitmq({ url: "…" }) returned for the broker that has the queues',
+};

@@ -1,5 +1,5 @@
 import { Backoff } from "../../component/backoff.ts";
-import type { Context, Time } from "../../component/context.ts";
+import type { Context, Time, Timer } from "../../component/context.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import { administer, declareAll } from "./declare.ts";
 import type { AmqpConnection, AmqpDriver, AmqpError, Role } from "./driver.ts";
@@ -12,6 +12,11 @@ const refusalsAtStart = 3;
 const refusalsLater = 10;
 /** A connection that lived so long was a good one, and the next wait begins small again, ms. */
 const goodAfter = 250;
+/** An alarm that has lasted so long is not one that consumers end by themselves, ms. */
+const deadlockAfter = 5_000;
+
+/** The links of a run that consume, by the signal that ends the run. */
+const consuming = new WeakMap<AbortSignal, Set<Link>>();
 
 /**
  * A connection that mends itself: one for everything in a run that consumes from a broker, one for everything
@@ -23,6 +28,10 @@ const goodAfter = 250;
  * ```
  * Each time it comes up it declares what the topology declares, before anyone may use it. Users ask for
  * {@link connected} again whenever a channel of theirs was closed.
+ *
+ * An alarm stops publishing to the whole server, whatever the vhost. A run that also consumes there then gets no
+ * confirms, so acknowledges nothing, so the queues that raised the alarm keep what they hold: a deadlock, which is
+ * named after a few seconds. It is never resolved by acknowledging early.
  */
 export class Link {
   readonly errors = new RecentErrors();
@@ -38,6 +47,9 @@ export class Link {
   #connection: AmqpConnection | undefined;
   #failure: MillraceError | undefined;
   #blocked: string | undefined;
+  #deadlock: string | undefined;
+  #deadlockTimer: Timer | undefined;
+  readonly #consuming: Set<Link>;
   #trouble: string | undefined = "connecting";
   #waiters: { resolve: (connection: AmqpConnection) => void; reject: (error: unknown) => void }[] = [];
   #running: Promise<void> | undefined;
@@ -47,10 +59,23 @@ export class Link {
     this.#role = role;
     this.#broker = broker;
     this.#declarations = declarations;
+    let ofRun = consuming.get(context.signal);
+    if (ofRun === undefined) {
+      ofRun = new Set();
+      consuming.set(context.signal, ofRun);
+    }
+    this.#consuming = ofRun;
     this.#context = { ...context, signal: AbortSignal.any([context.signal, this.#stop.signal]) };
     this.#backoff = new Backoff(this.#context);
     const { signal } = this.#context;
-    signal.addEventListener("abort", () => this.#reject(signal.reason), { once: true });
+    signal.addEventListener(
+      "abort",
+      () => {
+        this.#deadlockTimer?.cancel();
+        this.#reject(signal.reason);
+      },
+      { once: true },
+    );
   }
 
   /** Why there is no connection, in words; undefined while there is one. */
@@ -63,14 +88,21 @@ export class Link {
     return this.#blocked;
   }
 
+  /** The deadlock that the alarm has made, in words; undefined when there is none. */
+  get deadlock(): string | undefined {
+    return this.#deadlock;
+  }
+
   /** Every acquire is followed by exactly one {@link release}. */
   acquire(): void {
     this.#users++;
+    if (this.#role === "consume") this.#consuming.add(this);
     this.#running ??= this.#run();
   }
 
   async release(deadline: Time): Promise<void> {
     if (--this.#users > 0) return;
+    this.#consuming.delete(this);
     this.#stop.abort(new MillraceError("connection-lost", "the connection was closed"));
     await this.#connection?.close(deadline);
     await settledBefore(this.#context.clock, deadline, this.#running);
@@ -183,6 +215,7 @@ export class Link {
   #down(): void {
     this.#connection = undefined;
     this.#blocked = undefined;
+    this.#forgetDeadlock();
   }
 
   #note(error: unknown, what: string): void {
@@ -209,8 +242,37 @@ export class Link {
     this.#blocked = reason;
     const { logger, node } = this.#context;
     const fields = { node, address: this.#broker.address, role: this.#role, alarm: reason };
-    if (reason === undefined) logger.info(fields, "the broker takes messages again");
-    else logger.warn(fields, "the broker takes no messages: an alarm is raised");
+    if (reason === undefined) {
+      this.#forgetDeadlock();
+      logger.info(fields, "the broker takes messages again");
+    } else {
+      logger.warn(fields, "the broker takes no messages: an alarm is raised");
+      this.#deadlockTimer ??= this.#context.clock.after(deadlockAfter, () => this.#nameDeadlock(reason));
+    }
     for (const changed of this.#onBlocked) changed();
+  }
+
+  #nameDeadlock(alarm: string): void {
+    const { host, port } = this.#broker;
+    const server = `${host}:${port}`;
+    const other = [...this.#consuming].find(
+      (link) => link.#broker.host === host && link.#broker.port === port,
+    );
+    if (other === undefined) return;
+    this.#deadlock =
+      `watermark deadlock: an alarm (${alarm}) keeps ${server} from taking messages, and this run also consumes there; ` +
+      "nothing is acknowledged before it is published, so what raised the alarm stays";
+    const remedy =
+      "raise the watermark or free disk until the queues are shorter; put what is consumed and what is published on " +
+      "two servers, and a gate on the source";
+    this.errors.add(this.#deadlock, this.#context.clock.wall());
+    this.#context.meter.count("watermark_deadlocks_total");
+    this.#context.logger.error({ node: this.#context.node, address: server, alarm, remedy }, this.#deadlock);
+  }
+
+  #forgetDeadlock(): void {
+    this.#deadlockTimer?.cancel();
+    this.#deadlockTimer = undefined;
+    this.#deadlock = undefined;
   }
 }

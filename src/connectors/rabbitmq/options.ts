@@ -1,3 +1,4 @@
+import type { Connection } from "../../component/connection.ts";
 import { isUnset } from "../../component/environment.ts";
 import {
   byteCount,
@@ -11,7 +12,9 @@ import {
 } from "../../component/options.ts";
 import { reveal, type Secret } from "../../component/secret.ts";
 import type { CreditOptions } from "../../component/source.ts";
+import { watchSchema } from "../../component/watch-options.ts";
 import type { Message } from "../../message/chunk.ts";
+import type { GateSettings } from "./depth-gate.ts";
 import type { ExchangeSettings, FieldTable, FieldValue, QueueSettings } from "./driver.ts";
 
 /** How to reach a broker, and what must exist on it. */
@@ -130,6 +133,36 @@ export interface RabbitmqSourceOptions {
    * message until that one is through. "0s" turns this off.
    */
   readonly consumerTimeout?: Duration;
+  /**
+   * How long messages may be ready in the queue while this consumer has room and gets none. Default "2m". One of
+   * several consumers that has not had a message yet may be standing by, and is not counted.
+   */
+  readonly stallTimeout?: Duration;
+  /**
+   * What is done then, beside saying so in `/readyz`, `/status`, metrics and log: `restart` consumes anew on another
+   * connection, at most once in `stallTimeout`, later less often; `report` does nothing more. It is for a source that
+   * stands still by itself: where a sink keeps it waiting, nothing is restarted. Default "restart".
+   */
+  readonly onStall?: "restart" | "report";
+  /** Takes nothing in while queues further down the line are too deep. */
+  readonly gate?: RabbitmqGate;
+}
+
+/**
+ * Flow control between brokers: a source stops taking in while a queue that its messages end in holds too many.
+ * It is soft. Depths are looked at from time to time, so beyond `closeAt` a queue may grow by what each process
+ * lets through between two looks (its rate × `every`), and by what it then has in flight (`prefetch` at most).
+ */
+export interface RabbitmqGate {
+  /** The broker that has the queues. It may be another one than the source's, and for the gate to help it should be. */
+  readonly on: Connection;
+  readonly queues: readonly string[];
+  /** Closes when any of the queues holds so many ready messages. */
+  readonly closeAt: number;
+  /** Opens again when all of them hold no more than this. Default: half of `closeAt`. */
+  readonly openAt?: number;
+  /** Between two looks. Default "1s". */
+  readonly every?: Duration;
 }
 
 export interface RabbitmqSinkOptions {
@@ -275,6 +308,20 @@ export const rabbitmqSourceSchema: OptionsSchema = {
     key: { enum: ["none", "routing-key"] },
     acceptDrops: flag,
     consumerTimeout: duration,
+    ...watchSchema,
+    gate: {
+      type: "object",
+      required: ["on", "queues", "closeAt"],
+      additionalProperties: false,
+      properties: {
+        // A connection to RabbitMQ, which its own file can tell.
+        on: {},
+        queues: { type: "array", minItems: 1, items: name },
+        closeAt: { type: "integer", minimum: 1 },
+        openAt: { type: "integer", minimum: 0 },
+        every: duration,
+      },
+    },
   },
 };
 
@@ -486,6 +533,39 @@ export function sourceProblems(source: RabbitmqSourceOptions, connection: Rabbit
     });
   }
   return problems;
+}
+
+/** Problems of a gate that the schema cannot say. */
+export function gateProblems(gate: RabbitmqGate): OptionProblem[] {
+  const { closeAt, openAt, every } = gateSettings(gate);
+  const problems: OptionProblem[] = [];
+  if (openAt >= closeAt) {
+    problems.push({
+      code: "option-invalid",
+      message: `rabbitmq source: gate.openAt is ${openAt}, and gate.closeAt ${closeAt}`,
+      remedy: "let it open well below where it closes, or it would do both at every look",
+    });
+  }
+  if (every < shortestLook) {
+    problems.push({
+      code: "option-invalid",
+      message: `rabbitmq source: gate.every is ${every} ms`,
+      remedy: `give ${shortestLook} ms or more: every look asks the broker for every queue`,
+    });
+  }
+  return problems;
+}
+
+/** Between two looks at the depth of queues, ms. */
+const shortestLook = 10;
+
+export function gateSettings({ queues, closeAt, openAt, every }: RabbitmqGate): GateSettings {
+  return {
+    queues,
+    closeAt,
+    openAt: openAt ?? Math.floor(closeAt / 2),
+    every: milliseconds(every, 1_000),
+  };
 }
 
 /** Problems of a sink that its schema cannot say. */

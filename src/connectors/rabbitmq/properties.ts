@@ -261,7 +261,7 @@ function fieldOf(value: HeaderValue): FieldValue {
 }
 
 /** Upper bound of the bytes of a field as AMQP writes it. */
-function sizeOfField(value: FieldValue): number {
+export function sizeOfField(value: FieldValue): number {
   if (typeof value === "string") return 5 + Buffer.byteLength(value);
   if (value === null || typeof value !== "object") return 9;
   if (Buffer.isBuffer(value)) return 5 + value.length;

@@ -164,7 +164,7 @@ class RabbitmqSinkSession implements SinkSession {
     const blocked =
       link.blocked === undefined ? undefined : `blocked by an alarm of the broker: ${link.blocked}`;
     const [held] = this.#held;
-    const reason = link.trouble ?? blocked ?? this.#trouble ?? held?.held;
+    const reason = link.trouble ?? link.deadlock ?? blocked ?? this.#trouble ?? held?.held;
     return {
       ready: reason === undefined,
       ...(reason === undefined ? {} : { reason }),

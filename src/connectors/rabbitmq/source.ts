@@ -1,15 +1,17 @@
 import { Backoff, pause } from "../../component/backoff.ts";
 import type { Time, Timer } from "../../component/context.ts";
-import type { SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
+import type { LaneLag, SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
 import { Administration, administer, createMissing, declareAll, hasQueue } from "./declare.ts";
+import { DepthGate } from "./depth-gate.ts";
 import type { AmqpChannel, AmqpConnection, AmqpError, Delivery } from "./driver.ts";
 import { isInUse, isMissing, lastingError, missingTarget, RecentErrors } from "./errors.ts";
 import type { Link } from "./link.ts";
 import {
   type Declarations,
   defaultPrefetch,
+  gateSettings,
   oldestUnacknowledged,
   type RabbitmqSourceOptions,
 } from "./options.ts";
@@ -22,6 +24,8 @@ const individualAfter = 100;
 const individualPart = 1 / 4;
 /** How often it is looked whether the sinks answer again, ms. */
 const downstreamTick = 1_000;
+/** Delivery tags begin with it on each channel. */
+const firstTag = 1;
 /** A consumer that lived so long was a good one, and the next wait begins small again, ms. */
 const goodAfter = 1_000;
 
@@ -31,6 +35,8 @@ export interface SourceSetting {
   readonly address: string;
   /** Embedded: a queue that is not there is made. */
   readonly creates: boolean;
+  /** The broker that the gate looks at, where the options have one. */
+  readonly gate?: { readonly link: Link; readonly address: string };
 }
 
 /**
@@ -40,6 +46,8 @@ export interface SourceSetting {
  *
  * The prefetch is the credit: the broker sends no more than is in flight and waiting. So acknowledgements must
  * not wait behind one slow message: see {@link Consumption}.
+ *
+ * While its gate is closed nothing goes into the pipeline: the prefetch fills, and the broker keeps the rest.
  */
 export async function openRabbitmqSource(
   context: SourceContext,
@@ -60,6 +68,7 @@ class RabbitmqSourceSession implements SourceSession {
   readonly #prefetch: number;
   readonly #errors = new RecentErrors();
   readonly #backoff: Backoff;
+  readonly #gate: DepthGate | undefined;
   readonly #ended: Promise<void>;
   readonly #stop = new AbortController();
   #isOpen = false;
@@ -88,6 +97,11 @@ class RabbitmqSourceSession implements SourceSession {
       this.#tellOpened = { resolve, reject };
     });
     setting.link.acquire();
+    if (options.gate !== undefined && setting.gate !== undefined) {
+      this.#gate = new DepthGate(context, setting.gate, gateSettings(options.gate), () =>
+        this.#consumption?.takeHeld(),
+      );
+    }
     this.#ended = this.#run();
   }
 
@@ -117,7 +131,7 @@ class RabbitmqSourceSession implements SourceSession {
     await settledBefore(
       clock,
       deadline,
-      Promise.all([consumption?.close(), this.#administration?.channel.close()]),
+      Promise.all([consumption?.close(), this.#administration?.channel.close(), this.#gate?.stop(deadline)]),
     );
     consumption?.end();
     await this.#setting.link.release(deadline);
@@ -126,7 +140,8 @@ class RabbitmqSourceSession implements SourceSession {
 
   status(): SourceStatus {
     const trouble = this.#setting.link.trouble ?? this.#trouble;
-    const reason = trouble ?? (this.#consumption?.probing === true ? this.#caution : undefined);
+    const caution = this.#consumption?.probing === true ? this.#caution : undefined;
+    const reason = trouble ?? this.#gate?.reason ?? caution;
     return {
       ready: trouble === undefined,
       ...(reason === undefined ? {} : { reason }),
@@ -148,6 +163,21 @@ class RabbitmqSourceSession implements SourceSession {
     );
     if (messageCount > 0 || !(await consumption.roundTrip())) return false;
     return consumption === this.#consumption && consumption.consuming && consumption.waiting === 0;
+  }
+
+  async lag(): Promise<readonly LaneLag[]> {
+    const consumption = this.#consumption;
+    if (consumption?.lane === undefined || !consumption.consuming) return [];
+    const { messageCount, consumerCount } = await this.#administer().ask((channel) =>
+      channel.checkQueue(this.#options.queue),
+    );
+    const { lane } = consumption;
+    if (consumption !== this.#consumption || lane === undefined) return [];
+    // With a single active consumer the others get nothing, however much there is, and nobody tells them.
+    const mayStandBy = consumerCount > 1 && lane.position === firstTag;
+    return [
+      { lane, lag: messageCount, asking: consumption.hasRoom && !mayStandBy && (this.#gate?.isOpen ?? true) },
+    ];
   }
 
   #administer(): Administration {
@@ -188,6 +218,7 @@ class RabbitmqSourceSession implements SourceSession {
         exclusive: this.#options.exclusive ?? false,
         keyFromRoutingKey: this.#options.key === "routing-key",
         oldest: oldestUnacknowledged(this.#options),
+        mayTakeIn: () => this.#gate?.isOpen ?? true,
       });
       this.#consumption = consumption;
       try {
@@ -230,6 +261,8 @@ class RabbitmqSourceSession implements SourceSession {
   async #keepConsuming(consumption: Consumption): Promise<void> {
     while (!this.#stopped && !consumption.closed) {
       await this.#ensureQueue(consumption.connection);
+      if (this.#stopped) return;
+      if (!this.#isOpen) await this.#gate?.opened.catch(refuseForGood);
       if (this.#stopped) return;
       await consumption.consume();
       this.#trouble = undefined;
@@ -297,6 +330,7 @@ class RabbitmqSourceSession implements SourceSession {
     this.#closed = true;
     this.#consumption?.end();
     const { clock } = this.#context;
+    this.#gate?.stop(clock.now() + 1_000);
     this.#setting.link.release(clock.now() + 1_000);
   }
 
@@ -323,6 +357,11 @@ class RabbitmqSourceSession implements SourceSession {
   }
 }
 
+/** The first look of a gate fails only for what no further one mends. */
+function refuseForGood(error: unknown): never {
+  throw error instanceof MillraceError ? new Unmendable(error) : error;
+}
+
 /** What keeps a session from opening, on its way out through everything that would try again. */
 class Unmendable extends Error {
   readonly error: MillraceError;
@@ -343,6 +382,8 @@ interface ConsumptionOptions {
   readonly keyFromRoutingKey: boolean;
   /** ms; 0 for no limit */
   readonly oldest: number;
+  /** False while a gate is closed. */
+  readonly mayTakeIn: () => boolean;
 }
 
 /** Deliveries offered together: up to this tag, at this time. */
@@ -417,6 +458,16 @@ class Consumption {
     return this.#closed;
   }
 
+  get lane(): Lane | undefined {
+    return this.#lane;
+  }
+
+  /** The broker may send more: the prefetch is not used up. */
+  get hasRoom(): boolean {
+    const inHand = this.waiting + (this.#lane?.inFlight ?? 0);
+    return inHand < (this.#probing ? 1 : this.#options.prefetch);
+  }
+
   get fault(): AmqpError | undefined {
     return this.#fault;
   }
@@ -436,6 +487,11 @@ class Consumption {
   /** Received and not yet taken in. */
   get waiting(): number {
     return this.#arrived.length + (this.#lane === undefined ? 0 : this.#context.intake.waiting(this.#lane));
+  }
+
+  /** The gate has changed. */
+  takeHeld(): void {
+    if (!this.#stopped && !this.#closed) this.#offer();
   }
 
   async consume(): Promise<void> {
@@ -507,7 +563,7 @@ class Consumption {
         origin: { target: this.#options.queue },
         epoch: this.#options.epoch,
         ack: "individual",
-        start: 1,
+        start: firstTag,
         onProgress: () => this.#progress(),
       });
     }
@@ -528,7 +584,7 @@ class Consumption {
   #offer(): void {
     const arrived = this.#arrived;
     const lane = this.#openLane();
-    if (arrived.length === 0 || lane === undefined) return;
+    if (arrived.length === 0 || lane === undefined || !this.#options.mayTakeIn()) return;
     this.#arrived = [];
     const { clock, intake } = this.#context;
     this.#forgetArrivals(lane);

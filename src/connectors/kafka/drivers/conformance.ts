@@ -47,6 +47,8 @@ export interface DriverUnderTest {
   freshName(prefix: string): string;
   /** Forgets the records below `offset`, as retention does. */
   deleteRecords(topic: string, partition: number, offset: number): Promise<void>;
+  /** Adds partitions to a topic, up to so many. */
+  growPartitions(topic: string, partitions: number): Promise<void>;
   /** Uses up two offsets that no reader sees: a message of an aborted transaction and the abort marker. */
   abortTransaction(topic: string, partition: number): Promise<void>;
   /** Waits for a condition, letting the broker's time pass; rejects with `what` when it never comes. */
@@ -236,7 +238,14 @@ export async function join(
   topics: readonly string[],
   recorder = new Recorder(),
 ): Promise<Recorder & { readonly subscription: Subscription }> {
-  const options = { group, topics, maxBytesPerPartition: 2 ** 20, maxWait: 100, ...bed.groupTimes };
+  const options = {
+    group,
+    topics,
+    maxBytesPerPartition: 2 ** 20,
+    maxWait: 100,
+    metadataAge: 1_000,
+    ...bed.groupTimes,
+  };
   recorder.subscription = await client.subscribe(options, recorder);
   return recorder as Recorder & { readonly subscription: Subscription };
 }
@@ -837,6 +846,37 @@ export const scenarios: readonly Scenario[] = [
     },
   },
   {
+    name: "a topic that gains partitions: they are described and written to, become fresh, and are read from their beginning",
+    async run(bed) {
+      const topic = await bed.freshTopic({ partitions: 1 });
+      const client = bed.connect();
+      const producer = await client.producer();
+      await produce(producer, topic, 0, ["a"]);
+      const member = await join(bed, client, bed.freshName("group"), [topic]);
+      await bed.until("the first arrives", () => member.received.length === 1);
+      await bed.growPartitions(topic, 3);
+      await bed.until(
+        "they are described",
+        async () => (await client.describe([topic])).get(topic)?.partitions === 3,
+      );
+      for (const partition of [1, 2]) {
+        await bed.until(
+          `partition ${partition} is written to`,
+          async () => (await sendError(producer, topic, partition, [`p${partition}`])) === "no error",
+        );
+      }
+      await bed.until("they are owned", () => member.owned.length === 3);
+      await bed.until("what they hold arrives", () =>
+        ["p1", "p2"].every((value) => member.values.includes(value)),
+      );
+      const fresh = member.assignments.slice(1).flatMap((assignment) => assignment.fresh);
+      for (const partition of [1, 2]) assert.ok(fresh.includes(`${topic}/${partition}`));
+      const firsts = member.received.filter(({ partition }) => partition > 0).map(({ position }) => position);
+      assert.ok(firsts.filter((position) => position === 0).length >= 2, "from the beginning");
+      assert.deepEqual(member.violations, []);
+    },
+  },
+  {
     name: "a group may read several topics",
     async run(bed) {
       const topics = [await bed.freshTopic({ partitions: 2 }), await bed.freshTopic({ partitions: 1 })];
@@ -870,6 +910,7 @@ export const scenarios: readonly Scenario[] = [
           topics: [topic],
           maxBytesPerPartition: 64 * 1024,
           maxWait: 100,
+          metadataAge: 1_000,
           ...bed.groupTimes,
         },
         recorder,

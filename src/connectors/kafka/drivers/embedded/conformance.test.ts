@@ -46,6 +46,9 @@ async function inVirtualTime(manner: RebalanceManner, run: (bed: DriverUnderTest
     async deleteRecords(topic, partition, offset) {
       cluster.faults.deleteRecords(topic, partition, offset);
     },
+    async growPartitions(topic, partitions) {
+      cluster.faults.growPartitions(topic, partitions);
+    },
     async abortTransaction(topic, partition) {
       cluster.faults.gap(topic, partition, 2);
     },

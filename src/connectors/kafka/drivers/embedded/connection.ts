@@ -70,6 +70,7 @@ export class Connection {
     this.#lastArrival = this.#carry(this.#lastArrival, () => {
       if (!this.#open.has(giveUp)) return;
       if (this.#clock.now() < this.#downUntil) return giveUp(new DriverError("retry", "no connection"));
+      if (this.#faults.ignores(api, this)) return;
       const fate = this.#faults.fateOf(api);
       if (fate === "dropRequest") return giveUp(new DriverError("retry", `the ${api} request was lost`));
       let answered = false;

@@ -49,6 +49,7 @@ class Bed {
       heartbeatInterval: heartbeat,
       maxBytesPerPartition: 1_000,
       maxWait: 100,
+      metadataAge: 30_000,
     };
     recorder.subscription = await this.after(this.client(node).subscribe(options, recorder));
     return recorder as Member;
@@ -415,6 +416,7 @@ test("members of one group must rebalance in one manner", async () => {
         heartbeatInterval: heartbeat,
         maxBytesPerPartition: 100,
         maxWait: 1,
+        metadataAge: 30_000,
       },
       recorder,
     ),

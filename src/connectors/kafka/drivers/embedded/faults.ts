@@ -1,6 +1,6 @@
 import type { Clock, Time } from "../../../../component/context.ts";
 import { DriverError, type DriverErrorCode, type TopicPartition } from "../../driver.ts";
-import type { Api } from "./connection.ts";
+import type { Api, Connection } from "./connection.ts";
 import type { EmbeddedKafka } from "./embedded-kafka.ts";
 import type { RebalanceManner } from "./group.ts";
 
@@ -32,6 +32,9 @@ export class Faults {
   #stalledTopic: string | undefined;
   #stalling = false;
   #stalled: (() => void)[] = [];
+  /** Connections whose fetches are never answered. */
+  readonly #ignored = new WeakSet<Connection>();
+  #ignoresNew = false;
   #standIns = 0;
 
   constructor(cluster: EmbeddedKafka, clock: Clock) {
@@ -108,6 +111,20 @@ export class Faults {
     for (const resume of this.#stalled.splice(0)) resume();
   }
 
+  /**
+   * Consumers go dumb: fetches on all connections there are, those that arrive from now on, are never answered,
+   * while heartbeats and all else go on. Connections made from now on are well, unless `newOnes`.
+   */
+  ignoreFetches({ newOnes = false } = {}): void {
+    for (const connection of this.#cluster.connections) this.#ignored.add(connection);
+    this.#ignoresNew = newOnes;
+  }
+
+  /** Connections made from now on are well. */
+  answerNewFetches(): void {
+    this.#ignoresNew = false;
+  }
+
   /** Makes all members of the group rejoin. */
   rebalance(group: string): void {
     this.#cluster.group(group).rebalance();
@@ -174,6 +191,13 @@ export class Faults {
   /** Connections opened before this time of the clock cannot be made. */
   get downUntil(): Time {
     return this.#downUntil;
+  }
+
+  /** Whether a request that arrives is left unanswered, for good. */
+  ignores(api: Api, connection: Connection): boolean {
+    if (api !== "fetch") return false;
+    if (this.#ignoresNew) this.#ignored.add(connection);
+    return this.#ignored.has(connection);
   }
 
   /** Asked once for each request, on its arrival. */

@@ -284,6 +284,7 @@ class Schedule {
       heartbeatInterval: 500,
       maxBytesPerPartition: 20,
       maxWait: 100,
+      metadataAge: 30_000,
     };
     client.subscribe(options, recorder).then(
       (subscription) => {

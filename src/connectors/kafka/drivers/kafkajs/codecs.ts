@@ -1,5 +1,5 @@
 import kafkajs from "kafkajs";
-import { type Compression, compressTask, decompressTask, offloadAbove } from "../../../../component/codec.ts";
+import { type Compression, compressTask, decompressTask, offloadFrom } from "../../../../component/codec.ts";
 import type { Task, Work } from "../../../../component/context.ts";
 
 const { CompressionCodecs, CompressionTypes } = kafkajs;
@@ -18,14 +18,18 @@ interface EncoderLike {
  * `work` serves all clients. Snappy is written in xerial's stream format, as Java's producer does.
  */
 export function registerCodecs(work: Work): void {
-  const run = <T>(size: number, task: Task<T>): Promise<T> =>
-    size > offloadAbove ? work.run(task) : Promise.resolve().then(() => task.run());
+  const run = <T>(size: number, from: number, task: Task<T>): Promise<T> =>
+    size >= from ? work.run(task) : Promise.resolve().then(() => task.run());
   const register = (type: keyof typeof CompressionCodecs, codec: Compression) => {
     CompressionCodecs[type] = () => ({
       compress: ({ buffer }: EncoderLike) =>
-        run(buffer.length, compressTask(codec, buffer, { snappy: "xerial" })),
+        run(buffer.length, offloadFrom[codec].compress, compressTask(codec, buffer, { snappy: "xerial" })),
       decompress: (buffer: Buffer) =>
-        run(buffer.length, decompressTask(codec, buffer, { maxBytes: maxBatchBytes })),
+        run(
+          buffer.length,
+          offloadFrom[codec].restore,
+          decompressTask(codec, buffer, { maxBytes: maxBatchBytes }),
+        ),
     });
   };
   register(CompressionTypes.GZIP, "gzip");

@@ -54,6 +54,7 @@ async function open(t: TestContext, cluster = new ScriptedCluster()) {
     heartbeatInterval: 100,
     maxBytesPerPartition: 1e6,
     maxWait: 30,
+    metadataAge: 30_000,
   };
   let subscription: Awaited<ReturnType<typeof subscribe>> | undefined;
   subscribe(cluster.kafka, time.context, options, listener).then((it) => {

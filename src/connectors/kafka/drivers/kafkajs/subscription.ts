@@ -147,6 +147,7 @@ class KafkaJsSubscription implements Subscription {
       heartbeatInterval,
       maxBytesPerPartition,
       maxWait,
+      metadataAge,
     } = this.#options;
     const consumer = this.#kafka.consumer({
       groupId: group,
@@ -155,7 +156,7 @@ class KafkaJsSubscription implements Subscription {
       heartbeatInterval,
       maxBytesPerPartition,
       maxWaitTimeInMs: maxWait,
-      metadataMaxAge: 30_000,
+      metadataMaxAge: metadataAge,
       allowAutoTopicCreation: false,
       partitionAssigners: [
         (config) => {

@@ -18,6 +18,9 @@ export interface Topic {
   readonly leaders: readonly Leader[];
 }
 
+/** Most questions at once that are asked because some broker does not answer: the one asked may not either. */
+const mostInquiries = 3;
+
 /** What the cluster said of itself last: brokers, topics, leaders. Nothing here is fresher than its last refresh. */
 export class Cluster {
   readonly connections: Connections;
@@ -26,9 +29,11 @@ export class Cluster {
   readonly #stale = new Set<string>();
   readonly #coordinators = new Map<string, Address>();
   #controller = -1;
+  #inquiries = 0;
 
   constructor(connections: Connections) {
     this.connections = connections;
+    connections.onOverdue = () => this.#inquire();
   }
 
   get controller(): number {
@@ -86,6 +91,14 @@ export class Cluster {
       if (partitions.some(({ leaderId }) => leaderId < 0)) this.#stale.add(name);
     }
     if (failure !== undefined) throw failure;
+  }
+
+  /** A broker does not answer: whether it is still one of the cluster, another may know. */
+  async #inquire(): Promise<void> {
+    if (this.#inquiries >= mostInquiries) return;
+    this.#inquiries++;
+    await this.refresh([...this.#topics.keys()]).catch(() => {});
+    this.#inquiries--;
   }
 
   /** Connects to the broker that keeps a group's books; asks which one it is when it is not known. */

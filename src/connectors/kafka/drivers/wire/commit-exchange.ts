@@ -1,5 +1,5 @@
 import { Writer } from "@platformatic/kafka";
-import type { OwnExchange } from "./connection.ts";
+import type { OwnAnswer, OwnExchange } from "./connection.ts";
 import { commitRequest } from "./requests.ts";
 
 export interface CommitPartition {
@@ -10,7 +10,7 @@ export interface CommitPartition {
   readonly offset: number;
 }
 
-export interface CommitAnswer {
+export interface CommitAnswer extends OwnAnswer {
   /** Kafka's error code by topic (id or name, as it was asked) and partition, as in "orders/3". */
   readonly errors: ReadonlyMap<string, number>;
 }
@@ -47,7 +47,7 @@ export function commitExchange(
         .appendTaggedFields();
     },
     read(reader, version) {
-      reader.readInt32();
+      const throttle = reader.readInt32();
       const errors = new Map<string, number>();
       reader.readArray((topics) => {
         const topic = version >= withIds ? topics.readUUID() : topics.readString();
@@ -56,7 +56,7 @@ export function commitExchange(
           errors.set(`${topic}/${partition}`, each.readInt16());
         });
       });
-      return { errors };
+      return { throttle, errors };
     },
   };
 }

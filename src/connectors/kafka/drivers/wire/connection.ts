@@ -1,10 +1,8 @@
-import { isIP } from "node:net";
 import { apiVersionsV3, type Callback, Connection, type Reader, type Writer } from "@platformatic/kafka";
-import type { Context } from "../../../../component/context.ts";
-import { reveal } from "../../../../component/secret.ts";
+import type { Context, Time, Timer } from "../../../../component/context.ts";
 import { DriverError } from "../../driver.ts";
 import type { KafkaSettings } from "../../options.ts";
-import { driverError } from "./errors.ts";
+import { driverError, ErrorCode, protocolCode } from "./errors.ts";
 import {
   type BrokerVersions,
   checkVersions,
@@ -12,15 +10,22 @@ import {
   chooseVersion,
   type LibraryRequest,
   type OwnRequest,
+  tooOld,
 } from "./requests.ts";
+import { security } from "./security.ts";
 
 export interface Address {
   readonly host: string;
   readonly port: number;
 }
 
+/** Any answer says how long the broker wants to hear nothing more on this connection, ms. */
+export interface OwnAnswer {
+  readonly throttle: number;
+}
+
 /** A request that is written and read by us. */
-export interface OwnExchange<R> {
+export interface OwnExchange<R extends OwnAnswer> {
   readonly request: OwnRequest;
   write(version: number): Writer;
   read(reader: Reader, version: number): R;
@@ -28,6 +33,13 @@ export interface OwnExchange<R> {
 
 /** Longer than any wait of ours: the library's own timers, which know no context, then never fire first. */
 const never = 2 ** 31 - 1;
+
+/** A broker that has not answered for so long after it should have may be dead; asked about again as often, ms. */
+const overdueAfter = 2_000;
+const overdueAgain = 1_000;
+
+/** The part of a login's life in which the connection is used. */
+const loginUsed = 0.8;
 
 /**
  * One connection to one broker, authenticated, with the broker's versions known. A broker serves the requests of
@@ -44,7 +56,20 @@ export class BrokerConnection {
   readonly #requestTimeout: number;
   /** Called once, when the connection has ended for whatever reason. */
   onClose: () => void = () => {};
+  /** Called once, when the connection is to be used no more: it ends when what is under way is answered. */
+  onRetire: () => void = () => {};
+  /** Called again and again while an answer is overdue. */
+  onOverdue: () => void = () => {};
+  /** Called when an answer that was overdue has come. */
+  onAnswer: () => void = () => {};
   #versions: BrokerVersions = new Map();
+  /** Until then the broker reads nothing of what we send: a quota is used up. */
+  #mutedUntil: Time = Number.NEGATIVE_INFINITY;
+  #underWay = 0;
+  #retired = false;
+  #retirement: Timer | undefined;
+  /** Requests that should have been answered by now. */
+  #overdue = 0;
   #closed = false;
 
   private constructor(address: Address, settings: KafkaSettings, context: Context) {
@@ -54,7 +79,7 @@ export class BrokerConnection {
     this.#connection = new Connection(settings.clientId, {
       connectTimeout: settings.connectTimeout,
       requestTimeout: never,
-      ...security(settings, address),
+      ...security(settings, address.host, (lifetime) => this.#retireBefore(lifetime)),
     });
     // Failures reach us through the requests that are out; an event nobody listens to would end the process.
     this.#connection.on("error", () => this.close());
@@ -77,13 +102,18 @@ export class BrokerConnection {
     return this.#closed;
   }
 
+  /** Nothing tells whether an answer will still come. */
+  get overdue(): boolean {
+    return this.#overdue > 0;
+  }
+
   get versions(): BrokerVersions {
     return this.#versions;
   }
 
   /** Makes a request of the library. A response that carries an error rejects. */
   ask<A extends unknown[], R>(request: LibraryRequest<A, R>, ...args: A): Promise<R> {
-    return this.#ask(request, this.#requestTimeout, args);
+    return this.#ask(request, 0, args);
   }
 
   /** The same for a request that a broker may keep for so many ms before it answers. */
@@ -92,13 +122,13 @@ export class BrokerConnection {
     patience: number,
     ...args: A
   ): Promise<R> {
-    return this.#ask(request, this.#requestTimeout + patience, args);
+    return this.#ask(request, patience, args);
   }
 
   /** The same for a request whose response names errors one by one: the response is the caller's to read. */
   async askForParts<A extends unknown[], R>(request: LibraryRequest<A, R>, ...args: A): Promise<R> {
     try {
-      return await this.#ask(request, this.#requestTimeout, args);
+      return await this.#ask(request, 0, args);
     } catch (error) {
       const response = partsOf(error);
       if (response === undefined) throw error;
@@ -107,9 +137,9 @@ export class BrokerConnection {
   }
 
   /** Makes a request of our own that a broker may keep for `patience` ms. */
-  exchange<R>(exchange: OwnExchange<R>, patience: number): Promise<R> {
+  exchange<R extends OwnAnswer>(exchange: OwnExchange<R>, patience: number): Promise<R> {
     const version = chooseVersion(exchange.request, this.#versions, this.address);
-    return this.#within(exchange.request.name, this.#requestTimeout + patience, (done: Callback<R>) =>
+    return this.#within(exchange.request.name, patience, this.#requestTimeout, (done: Callback<R>) =>
       this.#connection.send<R>(
         exchange.request.key,
         version,
@@ -125,31 +155,55 @@ export class BrokerConnection {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#retirement?.cancel();
     this.#connection.close(() => {});
     // The library lets a socket flush first, which a broker that has stopped reading would never let it do.
     this.#connection.socket?.destroy();
     this.onClose();
   }
 
+  /** The broker cuts a connection whose login is older than that. */
+  #retireBefore(lifetime: number): void {
+    if (lifetime <= 0) return;
+    this.#retirement = this.#context.clock.after(Math.min(never, loginUsed * lifetime), () => {
+      this.#retired = true;
+      this.onRetire();
+      if (this.#underWay === 0) this.close();
+    });
+  }
+
   async #open(address: Address, settings: KafkaSettings): Promise<void> {
     await new Promise<void>((resolve, reject) =>
       this.#connection.connect(address.host, address.port, (error) => (error ? reject(error) : resolve())),
     );
-    const { apiKeys } = await this.#within(
-      "ApiVersions",
-      settings.connectTimeout,
-      (done: Callback<{ apiKeys: { apiKey: number; minVersion: number; maxVersion: number }[] }>) =>
-        apiVersionsV3.api(this.#connection, "millrace", "1", done),
-    );
+    const { apiKeys } = await this.#askForVersions(settings);
     this.#versions = new Map(
       apiKeys.map(({ apiKey, minVersion, maxVersion }) => [apiKey, { min: minVersion, max: maxVersion }]),
     );
     checkVersions(this.#versions, this.address);
   }
 
+  async #askForVersions(settings: KafkaSettings): Promise<{
+    readonly apiKeys: readonly {
+      readonly apiKey: number;
+      readonly minVersion: number;
+      readonly maxVersion: number;
+    }[];
+  }> {
+    try {
+      return await this.#within("ApiVersions", 0, settings.connectTimeout, (done) =>
+        apiVersionsV3.api(this.#connection, "millrace", "1", done),
+      );
+    } catch (error) {
+      // From before 2.4: it could not even say what it understands.
+      if (protocolCode(error) === ErrorCode.unsupportedVersion) throw tooOld(this.address);
+      throw error;
+    }
+  }
+
   async #ask<A extends unknown[], R>(request: LibraryRequest<A, R>, patience: number, args: A): Promise<R> {
     const api = chooseApi(request, this.#versions, this.address);
-    return this.#within(request.name, patience, (done: Callback<R>) =>
+    return this.#within(request.name, patience, this.#requestTimeout, (done: Callback<R>) =>
       (api as unknown as (connection: Connection, ...args: unknown[]) => void)(
         this.#connection,
         ...args,
@@ -158,22 +212,51 @@ export class BrokerConnection {
     );
   }
 
-  #within<R>(name: string, patience: number, send: (done: Callback<R>) => void): Promise<R> {
+  /**
+   * @param held for so long a broker may keep the request before it answers, ms
+   * @param timeout and so long the answer may take, ms
+   */
+  #within<R>(name: string, held: number, timeout: number, send: (done: Callback<R>) => void): Promise<R> {
     return new Promise<R>((resolve, reject) => {
       if (this.#closed) {
         reject(new DriverError("retry", `${this.address}: the connection is closed`));
         return;
       }
-      const timer = this.#context.clock.after(Math.min(never, patience), () => {
-        reject(
-          new DriverError("retry", `${this.address}: no answer to ${name} within ${Math.round(patience)} ms`),
-        );
-        this.close();
-      });
+      const { clock } = this.#context;
+      const sent = clock.now();
+      let overdue = false;
+      const look = () => {
+        // Other requests of this connection may have been answered with the wish for silence since.
+        const elapsed = clock.now() - Math.max(sent, this.#mutedUntil);
+        const left = held + timeout - elapsed;
+        if (left <= 0) {
+          const limit = Math.round(held + timeout);
+          reject(new DriverError("retry", `${this.address}: no answer to ${name} within ${limit} ms`));
+          this.close();
+          return;
+        }
+        const untilDue = held + overdueAfter - elapsed;
+        timer = clock.after(Math.min(never, left, untilDue > 0 ? untilDue : overdueAgain), look);
+        if (untilDue > 0) return;
+        if (!overdue) this.#overdue++;
+        overdue = true;
+        this.onOverdue();
+      };
+      let timer = clock.after(Math.min(never, held + timeout, held + overdueAfter), look);
+      this.#underWay++;
       send((error, response) => {
         timer.cancel();
-        if (error) reject(driverError(error, `${this.address}: ${name}`));
-        else resolve(response as R);
+        this.#underWay--;
+        if (this.#retired && this.#underWay === 0) this.close();
+        if (overdue) this.#overdue--;
+        if (error) {
+          reject(driverError(error, `${this.address}: ${name}`));
+          return;
+        }
+        if (overdue) this.onAnswer();
+        const throttle = throttleOf(response);
+        if (throttle > 0) this.#mutedUntil = clock.now() + throttle;
+        resolve(response as R);
       });
     });
   }
@@ -191,36 +274,10 @@ export function parseAddress(text: string): Address {
   return { host, port: port === undefined ? 9092 : Number(port) };
 }
 
-function security(settings: KafkaSettings, address: Address) {
-  const { tls, sasl } = settings;
-  const mechanisms = {
-    plain: "PLAIN",
-    "scram-sha-256": "SCRAM-SHA-256",
-    "scram-sha-512": "SCRAM-SHA-512",
-  } as const;
-  const { insecureSkipVerify, servername, ...pem } = tls ?? {};
-  const name = servername ?? (isIP(address.host) === 0 ? address.host : undefined);
-  return {
-    ...(tls === undefined
-      ? {}
-      : {
-          tls: {
-            ...pem,
-            ...(name === undefined ? {} : { servername: name }),
-            minVersion: "TLSv1.2" as const,
-            rejectUnauthorized: insecureSkipVerify !== true,
-          },
-        }),
-    ...(sasl === undefined
-      ? {}
-      : {
-          sasl: {
-            mechanism: mechanisms[sasl.mechanism],
-            username: sasl.username,
-            password: reveal(sasl.password),
-          },
-        }),
-  };
+/** As our own exchanges name it, and as the library does. */
+function throttleOf(response: unknown): number {
+  const { throttle, throttleTimeMs } = (response ?? {}) as { throttle?: number; throttleTimeMs?: number };
+  return throttle ?? throttleTimeMs ?? 0;
 }
 
 /** The response that came with an error of the library for some of its parts. */

@@ -15,10 +15,16 @@ export class Connections {
   readonly #context: Context;
   readonly #bootstrap: readonly Address[];
   #brokers: ReadonlyMap<number, Address> = new Map();
+  /** Addresses that are or were those of brokers; others are ways in, behind which any broker may be. */
+  readonly #everNamed = new Set<string>();
   readonly #open = new Map<string, Promise<BrokerConnection>>();
   readonly #ready = new Map<string, BrokerConnection>();
-  /** Where the last connection to any broker failed: asked last the next time. */
+  /** Replaced by others, and still waiting for an answer. */
+  readonly #retired = new Set<BrokerConnection>();
+  /** Where the last connection to any broker failed, or an answer is overdue: asked last the next time. */
   readonly #failed = new Set<string>();
+  /** Called again and again while some broker does not answer. */
+  onOverdue: () => void = () => {};
   #closed = false;
 
   constructor(settings: KafkaSettings, context: Context) {
@@ -30,9 +36,19 @@ export class Connections {
     }
   }
 
-  /** The brokers as the cluster names them now; connections to others are left to end. */
+  /**
+   * The brokers as the cluster names them now. One that it does not name any more, and that does not answer, is
+   * not waited for: what it led is led by others. Other connections are left to end.
+   */
   set brokers(brokers: ReadonlyMap<number, Address>) {
-    if (brokers.size > 0) this.#brokers = brokers;
+    if (brokers.size === 0) return;
+    this.#brokers = brokers;
+    const named = new Set([...brokers.values()].map(addressName));
+    for (const address of named) this.#everNamed.add(address);
+    for (const connection of [...this.#ready.values()]) {
+      const { address, overdue } = connection;
+      if (overdue && this.#everNamed.has(address) && !named.has(address)) connection.close();
+    }
   }
 
   /** The same as {@link to}, where it is open already: a request can leave at once. */
@@ -62,11 +78,22 @@ export class Connections {
         throw new DriverError("retry", "the client is closed");
       }
       if (connection.closed) throw new DriverError("retry", `${connection.address}: connection lost`);
-      connection.onClose = () => {
-        this.#ready.delete(key);
+      connection.onRetire = () => {
+        if (this.#ready.get(key) === connection) this.#ready.delete(key);
         if (this.#open.get(key) === opening) this.#open.delete(key);
-        this.#failed.add(addressName(address));
+        this.#retired.add(connection);
       };
+      connection.onClose = () => {
+        const inUse = this.#open.get(key) === opening;
+        connection.onRetire();
+        this.#retired.delete(connection);
+        if (inUse) this.#failed.add(addressName(address));
+      };
+      connection.onOverdue = () => {
+        this.#failed.add(connection.address);
+        this.onOverdue();
+      };
+      connection.onAnswer = () => this.#failed.delete(connection.address);
       this.#ready.set(key, connection);
       return connection;
     });
@@ -108,6 +135,7 @@ export class Connections {
       );
     }
     this.#open.clear();
+    for (const connection of [...this.#retired]) connection.close();
   }
 }
 

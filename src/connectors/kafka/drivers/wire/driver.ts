@@ -1,4 +1,5 @@
-import type { KafkaClient, KafkaDriver } from "../../driver.ts";
+import type { KafkaDriver } from "../../driver.ts";
+import { loadedLater } from "../loaded-later.ts";
 import type { MembershipProtocol } from "./subscription.ts";
 
 /**
@@ -12,24 +13,10 @@ export function wireDriverWith(protocol: MembershipProtocol): KafkaDriver {
   return {
     name: "wire",
     holdsRebalance: true,
-    connect(settings, context) {
-      // The library takes a third of a second to load, and most commands never connect.
-      let client: Promise<KafkaClient> | undefined;
-      const loaded = (): Promise<KafkaClient> => {
-        client ??= import("./client.ts").then(
-          ({ WireClient }) => new WireClient(settings, context, protocol),
-        );
-        return client;
-      };
-      return {
-        describe: async (topics) => (await loaded()).describe(topics),
-        create: async (topics) => (await loaded()).create(topics),
-        offsets: async (topic) => (await loaded()).offsets(topic),
-        committed: async (group, topic) => (await loaded()).committed(group, topic),
-        subscribe: async (options, listener) => (await loaded()).subscribe(options, listener),
-        producer: async () => (await loaded()).producer(),
-        close: async (deadline) => (await client)?.close(deadline),
-      };
-    },
+    connect: (settings, context) =>
+      loadedLater(async () => {
+        const { WireClient } = await import("./client.ts");
+        return new WireClient(settings, context, protocol);
+      }),
   };
 }

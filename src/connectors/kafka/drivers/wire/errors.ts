@@ -80,6 +80,8 @@ export function driverError(error: unknown, about?: string): DriverError {
   for (let current = open.shift(); current !== undefined; current = open.shift()) {
     if (!(current instanceof Error) || seen.has(current)) continue;
     seen.add(current);
+    if (current instanceof DriverError)
+      return new DriverError(current.code, `${prefix}${current.message}`, error);
     const { apiId, serverErrorMessage, errors, cause } = current as LibraryError;
     if (typeof apiId === "string") {
       const text =

@@ -1,5 +1,5 @@
 import { type Reader, Writer } from "@platformatic/kafka";
-import type { OwnExchange } from "./connection.ts";
+import type { OwnAnswer, OwnExchange } from "./connection.ts";
 import { fetchRequest } from "./requests.ts";
 
 /** What is wanted of one partition. */
@@ -36,9 +36,7 @@ export interface FetchedPartition {
   readonly bytes: Buffer;
 }
 
-export interface FetchAnswer {
-  /** ms that the broker asks us to be silent. */
-  readonly throttle: number;
+export interface FetchAnswer extends OwnAnswer {
   readonly error: number;
   readonly partitions: readonly FetchedPartition[];
 }

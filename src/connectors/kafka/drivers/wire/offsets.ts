@@ -7,6 +7,8 @@ import { listOffsetsRequest, offsetFetchRequest } from "./requests.ts";
 /** Special timestamps of a ListOffsets request. */
 export const earliest = -2n;
 export const latest = -1n;
+/** The end is where a reader comes to: before the first transaction that is still open. */
+const readCommitted = 1;
 
 /**
  * The first (`earliest`) or the next (`latest`) offset of each partition, each asked of its leader. Rejects when
@@ -34,7 +36,7 @@ export async function listOffsets(
     [...byNode].map(async ([node, list]) => {
       try {
         const connection = await cluster.connections.to(node, "admin");
-        const answer = await connection.askForParts(listOffsetsRequest, -1, 0, [
+        const answer = await connection.askForParts(listOffsetsRequest, -1, readCommitted, [
           {
             name: topic,
             partitions: list.map((partitionIndex) => ({

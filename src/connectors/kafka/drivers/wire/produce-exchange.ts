@@ -1,5 +1,5 @@
 import { Writer } from "@platformatic/kafka";
-import type { OwnExchange } from "./connection.ts";
+import type { OwnAnswer, OwnExchange } from "./connection.ts";
 import { produceRequest } from "./requests.ts";
 
 export interface ProducePartition {
@@ -19,9 +19,7 @@ export interface ProducedPartition {
   readonly offset: number;
 }
 
-export interface ProduceAnswer {
-  /** ms that the broker asks us to be silent. */
-  readonly throttle: number;
+export interface ProduceAnswer extends OwnAnswer {
   readonly partitions: readonly ProducedPartition[];
 }
 

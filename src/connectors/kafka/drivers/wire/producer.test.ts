@@ -162,6 +162,24 @@ test("what is acknowledged is stored, in order, and once unless the broker forgo
   });
 });
 
+test("a broker that loses nothing knows the producer by one identity, and takes each batch at once", async () => {
+  const broker = new Broker();
+  const producer = new WireProducer(broker.cluster, testContext(), 30_000);
+  for (const count of [3, 1, 2, 3]) {
+    const batch = batchOf(Array.from({ length: count }, () => ({ value: "x" })));
+    for (const partition of [0, 1]) {
+      const encoded = (await producer.encode({ topic: "t", partition }, batch, 0, count)) as EncodedBatch;
+      const [result] = await producer.send([encoded]);
+      assert.equal(result?.error, undefined);
+    }
+  }
+  assert.equal(broker.identities, 1);
+  assert.deepEqual(
+    broker.logs.map(({ values }) => values.length),
+    [9, 9],
+  );
+});
+
 test("a resend is the same bytes, and a batch sent again after it was stored is another", async () => {
   const broker = new Broker();
   const producer = new WireProducer(broker.cluster, testContext(), 30_000);

@@ -1,4 +1,4 @@
-import type { Context, Time } from "../../../../component/context.ts";
+import type { Context } from "../../../../component/context.ts";
 import type { Batch, Codec } from "../../../../message/batch.ts";
 import {
   DriverError,
@@ -82,8 +82,6 @@ export class WireProducer implements Producer {
   readonly #sequences = new Map<string, Sequence>();
   /** For partitions that have none yet. */
   #identity: Promise<Identity> | undefined;
-  /** No broker is asked before this time, by node: it said so. */
-  readonly #silentUntil = new Map<number, Time>();
 
   constructor(cluster: Cluster, context: Context, requestTimeout: number) {
     this.#cluster = cluster;
@@ -149,13 +147,11 @@ export class WireProducer implements Producer {
   /** One request to one broker, with everything it leads. */
   async #sendTo(node: number, batches: readonly WireBatch[]): Promise<ProduceResult[]> {
     try {
-      await this.#keepSilence(node);
       const { connections } = this.#cluster;
       const connection = connections.ready(node, "produce") ?? (await connections.to(node, "produce"));
       // The leader gives up on its replicas before we give up on the leader.
       const timeout = Math.max(1, this.#requestTimeout - 1_000);
       const answer = await connection.exchange(produceExchange(batches, timeout), 0);
-      if (answer.throttle > 0) this.#silentUntil.set(node, this.#context.clock.now() + answer.throttle);
       const sent = new Map(batches.map((batch) => [keyOf(batch), batch]));
       return answer.partitions.flatMap((part) => {
         const batch = sent.get(keyOf(part));
@@ -236,14 +232,6 @@ export class WireProducer implements Producer {
       ? new DriverError("unknown-topic", `topic "${topic}" does not exist`)
       : new DriverError("retry", `${topic}/${partition} has no leader at the moment`);
     return { topic, partition, offset: undefined, error };
-  }
-
-  async #keepSilence(node: number): Promise<void> {
-    const until = this.#silentUntil.get(node);
-    if (until === undefined) return;
-    const wait = until - this.#context.clock.now();
-    this.#silentUntil.delete(node);
-    if (wait > 0) await new Promise<void>((resolve) => this.#context.clock.after(wait, resolve));
   }
 
   #identify(): Promise<Identity> {

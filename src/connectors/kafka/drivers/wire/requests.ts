@@ -135,7 +135,17 @@ function unsupported(
   const ours = own[0] === own[1] ? `version ${own[0]}` : `versions ${own[0]} to ${own[1]}`;
   return new DriverError(
     "unsupported",
-    `broker ${broker} understands ${theirs} of ${name} requests, and the driver "wire" writes ${ours}: it needs Kafka 3.2 or newer`,
+    `broker ${broker} understands ${theirs} of ${name} requests, and the driver "wire" writes ${ours}: ${needed}`,
+  );
+}
+
+const needed = 'it needs Kafka 3.2 or newer, kafka({ driver: "kafkajs" }) does with older ones';
+
+/** For a broker that does not even understand the question what it understands. */
+export function tooOld(broker: string): DriverError {
+  return new DriverError(
+    "unsupported",
+    `broker ${broker} understands only requests of old, and nothing that the driver "wire" writes: ${needed}`,
   );
 }
 

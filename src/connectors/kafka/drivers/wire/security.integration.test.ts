@@ -6,10 +6,12 @@ import { type TestContext, test } from "node:test";
 import { freshName, needs, ownKafka } from "../../../../../test/brokers/index.ts";
 import { findProgram } from "../../../../../test/brokers/program.ts";
 import { run } from "../../../../../test/brokers/run.ts";
+import { until } from "../../../../../test/brokers/until.ts";
 import { realContext } from "../../../../../test/driver-under-test.ts";
 import { secret } from "../../../../component/secret.ts";
 import { systemClock } from "../../../../component/system.ts";
 import { type KafkaOptions, kafkaSettings } from "../../options.ts";
+import { produce, Recorder } from "../conformance.ts";
 import { wireDriver } from "./driver.ts";
 
 const openssl = findProgram("openssl");
@@ -51,7 +53,10 @@ test("TLS with a password: every mechanism, and what is wrong is told from what 
 }, async (t) => {
   const { files, cert: ca } = await certificate(t);
   const [username, password] = ["etl", "cAnArY-right"];
-  const kafka = await ownKafka(t, { sasl: { username, password }, tls: { keystore: files.both } });
+  const kafka = await ownKafka(t, {
+    sasl: { username, password },
+    tls: { keystore: files.both },
+  });
   const topic = await kafka.createTopic(freshName("secured"), { partitions: 1 });
   const brokers = kafka.securedBootstrap!;
   for (const mechanism of ["plain", "scram-sha-256", "scram-sha-512"] as const) {
@@ -66,6 +71,84 @@ test("TLS with a password: every mechanism, and what is wrong is told from what 
   assert.equal(await outcome(t, topic, { brokers, tls: true, sasl }), "retry");
   assert.equal(await outcome(t, topic, { brokers, tls: { ca, servername: "elsewhere" }, sasl }), "retry");
   assert.equal(await outcome(t, topic, { brokers, sasl, connectTimeout: "1s" }), "retry");
+});
+
+/** A token that nobody has signed, good for so many seconds. */
+function token(seconds: number): string {
+  const now = Math.floor(systemClock.wall() / 1_000);
+  const parts = [{ alg: "none" }, { sub: "etl", iat: now - 60, exp: now + seconds }];
+  return `${parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".")}.`;
+}
+
+test("a login that the broker wants renewed, while requests are under way; with a password, and with tokens", {
+  ...needs("own kafka"),
+  timeout: 120_000,
+}, async (t) => {
+  const [username, password] = ["etl", "cAnArY-right"];
+  const kafka = await ownKafka(t, {
+    sasl: { username, password },
+    properties: { "connections.max.reauth.ms": "2000" },
+  });
+  const topic = await kafka.createTopic(freshName("renewed"), { partitions: 1 });
+  const brokers = kafka.securedBootstrap!;
+  let asked = 0;
+  const giver = async () => {
+    asked++;
+    return secret(token(3_600));
+  };
+  for (const sasl of [
+    { mechanism: "scram-sha-256", username, password },
+    { mechanism: "oauthbearer", token: giver },
+  ] as const) {
+    const client = wireDriver.connect(kafkaSettings({ brokers, sasl }), realContext());
+    t.after(() => client.close(systemClock.now() + 2_000));
+    const recorder = new Recorder();
+    recorder.subscription = await client.subscribe(
+      {
+        ...{
+          group: freshName("group"),
+          topics: [topic],
+          maxBytesPerPartition: 2 ** 20,
+          maxWait: 100,
+          metadataAge: 30_000,
+        },
+        ...{ sessionTimeout: 6_000, rebalanceTimeout: 10_000, heartbeatInterval: 500 },
+      },
+      recorder,
+    );
+    const producer = await client.producer();
+    const end = systemClock.now() + 4_500;
+    let sent = 0;
+    await until("the login was renewed twice", async () => {
+      const { error } = await produce(producer, topic, 0, [`${sasl.mechanism} ${sent}`]);
+      assert.equal(error, undefined);
+      sent++;
+      return systemClock.now() > end;
+    });
+    await until(
+      "all are read",
+      () => recorder.values.filter((value) => value.startsWith(sasl.mechanism)).length === sent,
+    );
+    assert.deepEqual(recorder.troubles, []);
+    assert.deepEqual(recorder.violations, []);
+  }
+  assert.ok(asked > 4, `four connections, and their logins renewed: ${asked} tokens`);
+
+  assert.equal(
+    await outcome(t, topic, { brokers, sasl: { mechanism: "oauthbearer", token: token(3_600) } }),
+    undefined,
+  );
+  for (const bad of [token(-10), "cAnArY"]) {
+    assert.equal(
+      await outcome(t, topic, { brokers, sasl: { mechanism: "oauthbearer", token: bad } }),
+      "access",
+    );
+  }
+  const away = () => Promise.reject(new Error("nobody gives tokens at the moment"));
+  assert.equal(
+    await outcome(t, topic, { brokers, sasl: { mechanism: "oauthbearer", token: away } }),
+    "retry",
+  );
 });
 
 test("TLS on both sides: the client's certificate is asked for", {

@@ -22,9 +22,6 @@ import { Troubles } from "./troubles.ts";
 /** `incremental`: KIP-848, where the broker and the group do it. */
 export type MembershipProtocol = "incremental" | "classic";
 
-/** How often leaders are asked for though nothing is wrong, ms. */
-const metadataAge = 60_000;
-
 /** Joins a membership, which says what is owned, to the fetches of what is owned. */
 export class WireSubscription implements Subscription {
   readonly #cluster: Cluster;
@@ -145,7 +142,7 @@ export class WireSubscription implements Subscription {
 
   #watchMetadata(): void {
     if (this.#closed) return;
-    this.#timer = this.#context.clock.after(metadataAge, async () => {
+    this.#timer = this.#context.clock.after(this.#options.metadataAge, async () => {
       await this.#cluster.refresh(this.#options.topics).catch(() => {});
       this.#fetcher.reconsider();
       this.#watchMetadata();

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import type { Duplex, Writable } from "node:stream";
 import {
   type Channel,
   type ChannelModel,
@@ -28,8 +29,8 @@ import {
   tagHeader,
 } from "../../driver.ts";
 import type { RabbitmqTls } from "../../options.ts";
-import { Corked } from "./corked.ts";
 import { amqpError, connectError } from "./errors.ts";
+import { PublishFrames } from "./publish-frames.ts";
 
 /** AMQP by amqplib. It is asked for no recovery of its own: that is done above, with consumers and confirms. */
 export const amqplibDriver: AmqpDriver = {
@@ -93,14 +94,14 @@ function rethrow(error: Error): void {
 class Connection implements AmqpConnection {
   readonly #model: ChannelModel;
   readonly #context: Context;
-  readonly #corked: Corked;
+  readonly #dispatch: Dispatch;
   readonly #closed: Promise<void>;
   #closing = false;
 
   constructor(model: ChannelModel, context: Context, events: ConnectionEvents) {
     this.#model = model;
     this.#context = context;
-    this.#corked = new Corked(model.connection);
+    this.#dispatch = new Dispatch(insideOf(model.connection));
     let fault: Error | undefined;
     model.on("error", (error) => {
       fault = error;
@@ -118,22 +119,70 @@ class Connection implements AmqpConnection {
 
   async openChannel(events: ChannelEvents): Promise<AmqpChannel> {
     const channel = await answered(this.#model.createChannel());
-    return new OpenChannel(channel, events);
+    return new OpenChannel(channel, events, this.#dispatch);
   }
 
   async openPublisher(events: PublisherEvents): Promise<AmqpPublisher> {
     const channel = await answered(this.#model.createConfirmChannel());
-    return new OpenPublisher(channel, events, this.#corked);
+    return new OpenPublisher(channel, events, this.#dispatch);
   }
 
   async close(deadline: Time): Promise<void> {
     this.#closing = true;
     const { clock } = this.#context;
-    const timer = clock.after(Math.max(0, deadline - clock.now()), () => this.#corked.cut());
+    const timer = clock.after(Math.max(0, deadline - clock.now()), () => this.#cut());
     // Rejects when it is closed already, or when the connection breaks meanwhile: closed all the same.
     this.#model.close().catch(() => {});
     await this.#closed;
     timer.cancel();
+  }
+
+  /** Ends the connection without asking the broker. */
+  #cut(): void {
+    // Without an error amqplib would not notice before its heartbeat does.
+    insideOf(this.#model.connection).stream.destroy(new Error("closing took too long"));
+  }
+}
+
+/**
+ * What amqplib's types do not show of a connection: its socket, what each channel's frames are written to, and what
+ * moves them from there to the socket.
+ */
+interface ConnectionInside {
+  readonly stream: Duplex;
+  readonly muxer: { _readIncoming(): void };
+  readonly frameMax: number;
+  /** By number. */
+  readonly channels: readonly { readonly buffer: Writable }[];
+}
+
+function insideOf(connection: object): ConnectionInside {
+  return connection as ConnectionInside;
+}
+
+/** Lets frames go at the end of the task that wrote them. amqplib by itself waits for the event loop to come round. */
+class Dispatch {
+  readonly #inside: ConnectionInside;
+  #scheduled = false;
+
+  constructor(inside: ConnectionInside) {
+    this.#inside = inside;
+  }
+
+  /** To be called whenever frames were handed to amqplib. */
+  soon(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    // A channel's buffer tells in a tick of its own that it can be read, which comes before the second of ours.
+    process.nextTick(() =>
+      process.nextTick(() => {
+        this.#scheduled = false;
+        const { stream, muxer } = this.#inside;
+        stream.cork();
+        muxer._readIncoming();
+        stream.uncork();
+      }),
+    );
   }
 }
 
@@ -148,12 +197,14 @@ async function answered<T>(answer: Promise<T>): Promise<T> {
 class OpenChannel<C extends Channel> implements AmqpChannel {
   protected readonly channel: C;
   protected open = true;
+  protected readonly dispatch: Dispatch;
   readonly #events: ChannelEvents;
   readonly #gone: Promise<void>;
   #closing = false;
 
-  constructor(channel: C, events: ChannelEvents) {
+  constructor(channel: C, events: ChannelEvents, dispatch: Dispatch) {
     this.channel = channel;
+    this.dispatch = dispatch;
     this.#events = events;
     let fault: Error | undefined;
     channel.on("error", (error) => {
@@ -241,6 +292,7 @@ class OpenChannel<C extends Channel> implements AmqpChannel {
     if (!this.open) return;
     try {
       tell();
+      this.dispatch.soon();
     } catch (error) {
       if (!(error instanceof IllegalOperationError)) throw error;
     }
@@ -258,13 +310,19 @@ class OpenChannel<C extends Channel> implements AmqpChannel {
 }
 
 class OpenPublisher extends OpenChannel<ConfirmChannel> implements AmqpPublisher {
-  readonly #corked: Corked;
+  readonly #frames: PublishFrames;
+  /** amqplib's own buffer of this channel, so that frames of ours and of its keep their order. */
+  readonly #out: Writable;
+  #handOverScheduled = false;
   #sent = 0;
   #full = false;
 
-  constructor(channel: ConfirmChannel, events: PublisherEvents, corked: Corked) {
-    super(channel, events);
-    this.#corked = corked;
+  constructor(channel: ConfirmChannel, events: PublisherEvents, dispatch: Dispatch) {
+    super(channel, events, dispatch);
+    const { connection, ch } = channel as unknown as { readonly connection: object; readonly ch: number };
+    const { channels, frameMax } = insideOf(connection);
+    this.#frames = new PublishFrames(ch, frameMax);
+    this.#out = channels[ch]!.buffer;
     // One handler for all instead of a callback for each message: amqplib counts tags as we do.
     channel.on("ack", ({ deliveryTag, multiple }) => events.confirmed(deliveryTag, multiple, true));
     channel.on("nack", ({ deliveryTag, multiple }) => events.confirmed(deliveryTag, multiple, false));
@@ -283,15 +341,24 @@ class OpenPublisher extends OpenChannel<ConfirmChannel> implements AmqpPublisher
     if (!this.open) throw new AmqpError("the channel is closed");
     const tag = this.#sent + 1;
     if (settings.mandatory) settings.headers[tagHeader] = tag;
-    this.#corked.cork();
-    try {
-      this.#full = !this.channel.publish(exchange, routingKey, content, settings);
-    } catch (error) {
-      // It closes: no fault of the message.
-      throw error instanceof IllegalOperationError ? amqpError(error) : error;
-    }
+    this.#frames.add(exchange, routingKey, content, settings);
     this.#sent = tag;
+    if (!this.#handOverScheduled) {
+      this.#handOverScheduled = true;
+      // Once all that is published now has been: it goes as one.
+      process.nextTick(() => this.#handOver());
+    }
     return tag;
+  }
+
+  #handOver(): void {
+    this.#handOverScheduled = false;
+    for (const bytes of this.#frames.take()) {
+      // A channel that has gone meanwhile takes nothing more; what was published on it counts as unconfirmed.
+      if (this.#out.writableEnded) return;
+      this.#full = !this.#out.write(bytes);
+    }
+    this.dispatch.soon();
   }
 }
 

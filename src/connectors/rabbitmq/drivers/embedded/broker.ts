@@ -41,6 +41,7 @@ export class EmbeddedRabbitmq implements EmbeddedBroker {
   #withholds = false;
   #maxMessageBytes = 128 * 2 ** 20;
   #consumers = 0;
+  #dumbsNew = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -107,6 +108,22 @@ export class EmbeddedRabbitmq implements EmbeddedBroker {
   /** From now on confirms are kept back, for good. */
   withholdConfirms(withholds: boolean): void {
     this.#withholds = withholds;
+  }
+
+  /** Consumers go dumb: those there are get nothing any more. So do those that come, if `newOnes`. */
+  dumbConsumers({ newOnes = false } = {}): void {
+    for (const queue of this.#queues.values()) for (const consumer of queue.consumers) consumer.isDumb = true;
+    this.#dumbsNew = newOnes;
+  }
+
+  /** Consumers that come from now on are well. */
+  heedNewConsumers(): void {
+    this.#dumbsNew = false;
+  }
+
+  /** A policy with a length limit and `reject-publish`, met: the queue takes nothing until told that it may again. */
+  refusePublishes(name: string, refuses: boolean): void {
+    this.queue(name).refusing = refuses;
   }
 
   /** Publishing a larger message closes the channel. */
@@ -260,6 +277,7 @@ export class EmbeddedRabbitmq implements EmbeddedBroker {
       exclusive,
       prefetch: channel.prefetchCount,
       unacknowledged: 0,
+      isDumb: this.#dumbsNew,
     };
     channel.consumers.set(tag, consumer);
     queue.consumers.push(consumer);

@@ -28,6 +28,8 @@ export interface Consumer {
   /** Most unacknowledged; 0 is unlimited. */
   readonly prefetch: number;
   unacknowledged: number;
+  /** Gets nothing, and nobody knows why. */
+  isDumb: boolean;
 }
 
 /** Ready messages of one priority, by place. */
@@ -67,6 +69,8 @@ class Ready {
 export class Queue {
   readonly name: string;
   readonly settings: QueueSettings;
+  /** A policy makes it refuse whatever is published. */
+  refusing = false;
   /** Everything that was ever put into it. */
   readonly history: Message[] = [];
   readonly consumers: Consumer[] = [];
@@ -104,6 +108,7 @@ export class Queue {
 
   /** Full, and it is the newest that it refuses. */
   get refuses(): boolean {
+    if (this.refusing) return true;
     const { "x-max-length": most, "x-overflow": overflow } = this.settings.arguments;
     return typeof most === "number" && overflow === "reject-publish" && this.ready >= most;
   }
@@ -154,6 +159,7 @@ export class Queue {
         : this.consumers;
     for (let i = 0; i < eligible.length; i++) {
       const consumer = eligible[(this.#turn + i) % eligible.length]!;
+      if (consumer.isDumb) continue;
       if (consumer.prefetch === 0 || consumer.unacknowledged < consumer.prefetch) return consumer;
     }
     return undefined;

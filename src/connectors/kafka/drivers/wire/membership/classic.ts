@@ -31,9 +31,6 @@ const protocolType = "consumer";
  */
 const assignors = ["roundrobin", "range", "RoundRobinAssigner"];
 
-/** How often the leader looks whether a topic has got more partitions, ms. */
-const growthInterval = 30_000;
-
 /**
  * A member by Kafka's older protocol: in a rebalance everyone gives up everything and joins the next generation.
  * Ours answers the call to rejoin only when it has let go, still in its old generation, while its heartbeats go on.
@@ -268,7 +265,7 @@ export class ClassicMembership implements Membership {
     this.#growth?.cancel();
     const dealt = this.#dealt;
     if (dealt === undefined) return;
-    this.#growth = this.#context.clock.after(growthInterval, async () => {
+    this.#growth = this.#context.clock.after(this.#options.metadataAge, async () => {
       await this.#cluster.refresh([...dealt.keys()]).catch(() => {});
       if (this.#state !== "stable" || this.#dealt !== dealt) return;
       if ([...dealt].some(([topic, partitions]) => this.#partitionsOf(topic) !== partitions)) this.#letGo();

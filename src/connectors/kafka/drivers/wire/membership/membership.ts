@@ -36,7 +36,7 @@ export interface Membership {
 
 export type MembershipOptions = Pick<
   SubscribeOptions,
-  "group" | "topics" | "sessionTimeout" | "rebalanceTimeout" | "heartbeatInterval"
+  "group" | "topics" | "sessionTimeout" | "rebalanceTimeout" | "heartbeatInterval" | "metadataAge"
 >;
 
 export function partitionKey({ topic, partition }: TopicPartition): string {

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { test } from "node:test";
 import { crc32c } from "@node-rs/crc32";
 import fc from "fast-check";
-import { compressTask, offloadAbove } from "../../../../../component/codec.ts";
+import { compressTask } from "../../../../../component/codec.ts";
 import type { Work } from "../../../../../component/context.ts";
 import { type Codec, codecs } from "../../../../../message/batch.ts";
 import { type Headers, type Records, sizeOf } from "../../../../../message/records.ts";
@@ -138,10 +138,10 @@ const offsetsOf = ({ records }: DecodedRecords) =>
   Array.from({ length: records.length }, (_, i) => records.position(i));
 
 const value = (text: string) => Buffer.from(text);
-/** Too large, and too disordered, to be compressed below the threshold. */
+/** Too large, and too disordered, to be compressed below the size from which gzip and zstd go to the thread pool. */
 const noise = (seed: number) => {
   const random = seededRandom(seed);
-  return Buffer.from(Array.from({ length: 2 * offloadAbove }, () => random.next() * 256));
+  return Buffer.from(Array.from({ length: 64 * 1024 }, () => random.next() * 256));
 };
 const bytes = (maxLength: number) => fc.uint8Array({ maxLength }).map((array) => Buffer.from(array));
 const codec = fc.constantFrom(...codecs);

@@ -1,5 +1,5 @@
 import { crc32c } from "@node-rs/crc32";
-import { type Compression, decompressTask, offloadAbove } from "../../../../../component/codec.ts";
+import { type Compression, decompressTask, offloadFrom } from "../../../../../component/codec.ts";
 import type { Task, Work } from "../../../../../component/context.ts";
 import { MillraceError } from "../../../../../errors.ts";
 import type { Records } from "../../../../../message/records.ts";
@@ -188,7 +188,7 @@ class ResponseReader {
     const payload = bytes.subarray(start, header.end);
     const task = decompressTask(name, payload, { maxBytes: this.#options.maxBytes ?? maxBatchBytes });
     this.#pending = header;
-    if (payload.length > offloadAbove) return task;
+    if (payload.length >= offloadFrom[name].restore) return task;
     this.takeContent(task.run());
     return undefined;
   }

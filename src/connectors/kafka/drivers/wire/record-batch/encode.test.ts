@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import fc from "fast-check";
-import { offloadAbove } from "../../../../../component/codec.ts";
+import { offloadFrom } from "../../../../../component/codec.ts";
 import type { Task, Work } from "../../../../../component/context.ts";
 import { Batch, codecs } from "../../../../../message/batch.ts";
 import { Chunk } from "../../../../../message/chunk.ts";
@@ -253,7 +253,7 @@ test("a producer's stamp changes its three fields and the checksum, as if encode
   }
 });
 
-test("a large batch is compressed off the event loop, a small or uncompressed one at once", async () => {
+test("a large batch is compressed off the event loop, each codec from its own size on, a small or uncompressed one at once", async () => {
   const tasks: Task<unknown>[] = [];
   const work: Work = {
     run: (task) => {
@@ -263,9 +263,10 @@ test("a large batch is compressed off the event loop, a small or uncompressed on
   };
   for (const codec of codecs) {
     // Headers count too, and a record takes a few bytes beside its value.
+    const from = codec === "none" ? 32 * 1024 : offloadFrom[codec].compress;
     for (const [length, offloaded] of [
-      [offloadAbove - 100, false],
-      [offloadAbove, true],
+      [from - 100, false],
+      [from, true],
     ] as const) {
       const batch = batchOf([{ value: Buffer.alloc(length, codec) }], codec);
       const bytes = encodeRecordBatch(batch, 0, 1, { codec, now: 0, work });
@@ -284,7 +285,7 @@ test("batches that are being compressed at the same time do not mix", async () =
         waiting.push(() => resolve(task.run()));
       }),
   };
-  const batches = ["a", "b", "c", "d"].map((text) => batchOf([{ value: text.repeat(50_000) }], "lz4"));
+  const batches = ["a", "b", "c", "d"].map((text) => batchOf([{ value: text.repeat(100_000) }], "lz4"));
   const options = { codec: "lz4", now: 0 } as const;
   const first = batches.slice(0, 2).map((batch) => encodeRecordBatch(batch, 0, 1, { ...options, work }));
   // One between that is done at once.

@@ -1,5 +1,5 @@
 import { crc32c } from "@node-rs/crc32";
-import { compressTask, offloadAbove } from "../../../../../component/codec.ts";
+import { compressTask, offloadFrom } from "../../../../../component/codec.ts";
 import type { Work } from "../../../../../component/context.ts";
 import type { Batch, Codec } from "../../../../../message/batch.ts";
 import { type Headers, type HeaderValue, noHeaders } from "../../../../../message/records.ts";
@@ -72,7 +72,9 @@ export function encodeRecordBatch(
     return bytes;
   };
   const task = compressTask(codec, records, { snappy: "xerial" });
-  return records.length > offloadAbove ? options.work.run(task).then(finish) : finish(task.run());
+  return records.length >= offloadFrom[codec].compress
+    ? options.work.run(task).then(finish)
+    : finish(task.run());
 }
 
 /**

@@ -1,21 +1,17 @@
-// The orders job as one would write it by hand on kafkajs: the same parse, schema, dedup, key, batch size,
-// window and commit interval as topologies/orders.ts, with at-least-once delivery.
-import { Ajv } from "ajv";
+// The orders job as one would write it by hand on kafkajs: the same parse, schema, dedup, key, batch size and commit
+// interval as the topology, with at-least-once delivery. Each partition's batch is written before the next is taken.
 import kafkajs, { type KafkaMessage } from "kafkajs";
-import { LRUCache } from "lru-cache";
-import { order } from "../../topologies/orders.schema.ts";
+import type { LRUCache } from "lru-cache";
+import { checkedOrder, recentIds, told } from "./order-check.ts";
 
 const { Kafka, logLevel } = kafkajs;
-const kafka = new Kafka({
-  brokers: [process.env.KAFKA_BROKERS ?? "127.0.0.1:9092"],
-  logLevel: logLevel.NOTHING,
-});
-const validate = new Ajv({ ownProperties: true }).compile<{ id: string; customer: string }>(order);
+const kafka = new Kafka({ brokers: [told("KAFKA_BROKERS")], logLevel: logLevel.NOTHING });
+const output = told("BENCH_OUTPUT");
 const batchCount = 1_000;
 
 const producer = kafka.producer({ allowAutoTopicCreation: false });
 const consumer = kafka.consumer({
-  groupId: "orders",
+  groupId: told("BENCH_GROUP"),
   maxBytesPerPartition: 2 ** 20,
   maxWaitTimeInMs: 500,
 });
@@ -24,7 +20,7 @@ const seen = new Map<number, LRUCache<string, true>>();
 function cacheOf(partition: number): LRUCache<string, true> {
   let cache = seen.get(partition);
   if (cache === undefined) {
-    cache = new LRUCache({ max: 25_000 });
+    cache = recentIds(25_000);
     seen.set(partition, cache);
   }
   return cache;
@@ -32,7 +28,7 @@ function cacheOf(partition: number): LRUCache<string, true> {
 
 await producer.connect();
 await consumer.connect();
-await consumer.subscribe({ topics: ["orders"], fromBeginning: true });
+await consumer.subscribe({ topics: [told("BENCH_INPUT")], fromBeginning: true });
 await consumer.run({
   eachBatchAutoResolve: false,
   autoCommitInterval: 1_000,
@@ -40,32 +36,27 @@ await consumer.run({
   eachBatch: async ({ batch, resolveOffset, heartbeat, commitOffsetsIfNecessary }) => {
     const cache = cacheOf(batch.partition);
     let pending: { key: string; value: Buffer }[] = [];
-    let ids: string[] = [];
+    // Remembered only once they are written.
+    const ids = new Set<string>();
     const flush = async (last: KafkaMessage) => {
       if (pending.length > 0) {
-        await producer.send({ topic: "orders.accepted", acks: -1, messages: pending });
+        await producer.send({ topic: output, acks: -1, messages: pending });
         for (const id of ids) cache.set(id, true);
         pending = [];
-        ids = [];
+        ids.clear();
       }
       resolveOffset(last.offset);
       await commitOffsetsIfNecessary();
       await heartbeat();
     };
-    const inBatch = new Set<string>();
     for (const message of batch.messages) {
       const value = message.value!;
-      const parsed: unknown = JSON.parse(value.toString());
-      if (!validate(parsed)) throw new Error(`order at offset ${message.offset} is not valid`);
-      if (!cache.has(parsed.id) && !inBatch.has(parsed.id)) {
-        inBatch.add(parsed.id);
-        ids.push(parsed.id);
-        pending.push({ key: parsed.customer, value });
+      const { id, customer } = checkedOrder(value);
+      if (!cache.has(id) && !ids.has(id)) {
+        ids.add(id);
+        pending.push({ key: customer, value });
       }
-      if (pending.length >= batchCount) {
-        await flush(message);
-        inBatch.clear();
-      }
+      if (pending.length >= batchCount) await flush(message);
     }
     const last = batch.messages.at(-1);
     if (last !== undefined) await flush(last);
