@@ -3,17 +3,8 @@ import type { Flowing } from "../component/operator.ts";
 import { Chunk } from "../message/chunk.ts";
 import type { Lane } from "../message/lane.ts";
 import type { AuthorCalls } from "./author-call.ts";
+import { type Section, Sections } from "./sections.ts";
 import { valuesOf } from "./value-column.ts";
-
-/** What came between two controls. The control that ends it goes on once nothing of it is open. */
-interface Section {
-  /** Messages whose calls are not over. */
-  open: number;
-  /** Results that wait for the controls before them, in the order in which their calls ended. */
-  readonly ready: Chunk[];
-  /** Undefined in the last section alone. */
-  control: Flowing | undefined;
-}
 
 /** One message by itself. */
 interface Entry {
@@ -37,14 +28,16 @@ export class KeyedCalls {
   readonly #calls: AuthorCalls;
   readonly #subscriber: Subscriber<Flowing>;
   readonly #slots: readonly Slot[];
-  /** Never empty: what comes now belongs to the last one. */
-  #sections: Section[] = [newSection()];
+  readonly #sections: Sections;
   #completing = false;
   #stopped = false;
 
   constructor(calls: AuthorCalls, concurrency: number, subscriber: Subscriber<Flowing>) {
     this.#calls = calls;
     this.#subscriber = subscriber;
+    this.#sections = new Sections((item) => {
+      if (!this.#stopped) subscriber.next(item);
+    });
     this.#slots = Array.from({ length: concurrency }, () => ({ running: false, waiting: [] }));
   }
 
@@ -55,11 +48,7 @@ export class KeyedCalls {
       // Also after a stop: whoever comes after still has to let go of the lane.
       this.#subscriber.next(item);
       this.#release();
-    } else if (!this.#stopped) {
-      this.#sections.at(-1)!.control = item;
-      this.#sections.push(newSection());
-      this.#release();
-    }
+    } else if (!this.#stopped) this.#sections.control(item);
   }
 
   error(error: unknown): void {
@@ -77,7 +66,7 @@ export class KeyedCalls {
     this.#stopped = true;
     this.#calls.giveUpAll();
     for (const slot of this.#slots) slot.waiting = [];
-    this.#sections = [newSection()];
+    this.#sections.clear();
   }
 
   /** Gives each message to its slot. */
@@ -90,8 +79,7 @@ export class KeyedCalls {
       valuesOf(alone);
       alone.changed = true;
       const slot = this.#slotOf(alone.key(0));
-      const entry = { chunk: alone, section: this.#sections.at(-1)! };
-      entry.section.open++;
+      const entry = { chunk: alone, section: this.#sections.enter() };
       if (slot.running) slot.waiting.push(entry);
       else this.#start(slot, entry);
     }
@@ -113,9 +101,7 @@ export class KeyedCalls {
   #start(slot: Slot, entry: Entry): void {
     slot.running = true;
     this.#calls.make(entry.chunk, 0).finally(() => {
-      entry.section.open--;
-      if (entry.section === this.#sections[0]) this.#emit(entry.chunk);
-      else entry.section.ready.push(entry.chunk);
+      this.#sections.leave(entry.section, entry.chunk);
       this.#release();
       const next = slot.waiting.shift();
       if (next === undefined) slot.running = false;
@@ -128,32 +114,21 @@ export class KeyedCalls {
     for (const slot of this.#slots) {
       slot.waiting = slot.waiting.filter(({ chunk, section }) => {
         if (chunk.lane !== lane) return true;
-        section.open--;
+        this.#sections.drop(section);
         return false;
       });
     }
     this.#calls.giveUp(lane);
   }
 
-  /** Lets go of every control that has nothing open before it, and of the results behind it. */
   #release(): void {
-    while (this.#sections[0]!.open === 0 && this.#sections.length > 1) {
-      this.#subscriber.next(this.#sections.shift()!.control!);
-      for (const chunk of this.#sections[0]!.ready.splice(0)) this.#emit(chunk);
-    }
-    if (this.#completing && !this.#stopped && this.#sections[0]!.open === 0) {
+    if (this.#stopped) return;
+    this.#sections.release();
+    if (this.#completing && this.#sections.empty) {
       this.stop();
       this.#subscriber.complete();
     }
   }
-
-  #emit(chunk: Chunk): void {
-    if (!this.#stopped && chunk.live > 0 && !chunk.lane.ended) this.#subscriber.next(chunk);
-  }
-}
-
-function newSection(): Section {
-  return { open: 0, ready: [], control: undefined };
 }
 
 /**

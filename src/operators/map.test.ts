@@ -63,6 +63,22 @@ test("mapAsync keeps order, whatever answers first, and the number of calls unde
   assert.equal(bed.busy, 0);
 });
 
+test("a slow call holds up its own lane, and no other", async () => {
+  const { asked, ask } = desk();
+  const bed = new OperatorBed(mapAsync(ask, { concurrency: 2 }));
+  bed.sendValues([1, 2, 3], "a");
+  bed.sendValues([4, 5], "b");
+  await bed.context.clock.run(0);
+  for (const [call, text] of ["", "two", "three", "four", "five"].entries()) {
+    if (call > 0) asked[call]!.answer(text);
+    await bed.context.clock.run(0);
+  }
+  assert.deepEqual(values(bed), ["four", "five"]);
+  asked[0]!.answer("one");
+  await bed.context.clock.run(0);
+  assert.deepEqual(values(bed), ["four", "five", "one", "two", "three"]);
+});
+
 test("a flush does not overtake the messages before it; a revoke does, and aborts its calls", async () => {
   const { asked, ask } = desk();
   const bed = new OperatorBed(mapAsync(ask));
@@ -275,10 +291,20 @@ test("property: whatever calls do, order holds, controls keep their place, and e
           return "kind" in item && item.kind === "flush" ? ["flush"] : [];
         });
         const came = new Set(out);
+        const laneOf = new Map(sent.flatMap(({ lane, ids }) => ids.map((one) => [one, lane] as const)));
+        /** By lane what lies between flushes. */
+        const byLane = (items: readonly (number | "flush")[]) => {
+          const sections: Record<string, number[]>[] = [{ a: [], b: [] }];
+          for (const one of items) {
+            if (one === "flush") sections.push({ a: [], b: [] });
+            else sections.at(-1)![laneOf.get(one)!]!.push(one);
+          }
+          return sections;
+        };
         assert.deepEqual(
-          out,
-          order.filter((one) => one === "flush" || came.has(one)),
-          "order, each once",
+          byLane(out),
+          byLane(order.filter((one) => one === "flush" || came.has(one))),
+          "order in each lane, each once, and flushes in their place",
         );
         bed.deliver();
         const rejected = new Set(bed.rejected.map(({ lane, position }) => `${lane.name}:${position}`));

@@ -1,23 +1,42 @@
 import type { Subscriber } from "rxjs";
 import type { Flowing } from "../component/operator.ts";
 import { Chunk } from "../message/chunk.ts";
+import type { Lane } from "../message/lane.ts";
 import type { AuthorCalls } from "./author-call.ts";
+import { type Section, Sections } from "./sections.ts";
 import { valuesOf } from "./value-column.ts";
 
-/** A chunk whose calls are not all over, or a control that must not overtake the chunks before it. */
-type Queued = { readonly chunk: Chunk; open: number; next: number } | { readonly control: Flowing };
+/** A chunk whose calls are not all over. */
+interface Entry {
+  readonly chunk: Chunk;
+  readonly section: Section;
+  /** Calls that are not over. */
+  open: number;
+  /** Index of the message that is called for next. */
+  next: number;
+}
+
+/** The chunks of one lane, in their order. */
+interface Queue {
+  readonly entries: Entry[];
+  /** How many entries at the front have all their calls started: looking from the front each time would be quadratic. */
+  started: number;
+}
 
 /**
- * Keeps chunks and controls in the order they came, starts calls from the front, and lets go of the front when
- * its calls are over. A revoke overtakes: its lane's messages are returned already, and their calls are given up.
+ * Keeps the chunks of each lane in the order they came, and lets go of a lane's front when its calls are over. So a
+ * slow call holds up its own lane and no other. Lanes that have calls to start take turns at it, one call each. A
+ * control stays in its place; a revoke overtakes: its lane's messages are returned already, and their calls are
+ * given up.
  */
 export class OrderedCalls {
   readonly #calls: AuthorCalls;
   readonly #concurrency: number;
   readonly #subscriber: Subscriber<Flowing>;
-  readonly #queue: Queued[] = [];
-  /** How many entries at the front have all their calls started: looking from the front each time would be quadratic. */
-  #started = 0;
+  readonly #sections: Sections;
+  readonly #lanes = new Map<Lane, Queue>();
+  /** Those with calls to start; whose turn it is comes first. */
+  readonly #waiting = new Set<Queue>();
   #running = 0;
   #completing = false;
   #stopped = false;
@@ -26,28 +45,20 @@ export class OrderedCalls {
     this.#calls = calls;
     this.#concurrency = concurrency;
     this.#subscriber = subscriber;
+    this.#sections = new Sections((item) => {
+      if (!this.#stopped) subscriber.next(item);
+    });
   }
 
   next(item: Flowing): void {
-    if (this.#stopped) {
-      // Whoever comes after still has to let go of the lane.
-      if ("kind" in item && item.kind === "revoke") this.#subscriber.next(item);
-      return;
-    }
-    if (item instanceof Chunk) {
-      if (item.live === 0) return;
-      valuesOf(item);
-      item.changed = true;
-      this.#queue.push({ chunk: item, open: item.live, next: 0 });
-      this.#start();
-      return;
-    }
-    if ("kind" in item && item.kind === "revoke") {
-      this.#calls.giveUp(item.lane);
+    if (item instanceof Chunk) this.#take(item);
+    else if ("kind" in item && item.kind === "revoke") {
+      if (!this.#stopped) this.#drop(item.lane);
+      // Also after a stop: whoever comes after still has to let go of the lane.
       this.#subscriber.next(item);
-    } else this.#queue.push({ control: item });
-    this.#release();
-    this.#start();
+      this.#release();
+      this.#start();
+    } else if (!this.#stopped) this.#sections.control(item);
   }
 
   error(error: unknown): void {
@@ -64,15 +75,39 @@ export class OrderedCalls {
   stop(): void {
     this.#stopped = true;
     this.#calls.giveUpAll();
-    this.#queue.length = 0;
+    this.#lanes.clear();
+    this.#waiting.clear();
+    this.#sections.clear();
+  }
+
+  #take(chunk: Chunk): void {
+    if (this.#stopped || chunk.live === 0) return;
+    valuesOf(chunk);
+    chunk.changed = true;
+    let queue = this.#lanes.get(chunk.lane);
+    if (queue === undefined) {
+      queue = { entries: [], started: 0 };
+      this.#lanes.set(chunk.lane, queue);
+    }
+    queue.entries.push({ chunk, section: this.#sections.enter(), open: chunk.live, next: 0 });
+    this.#waiting.add(queue);
+    this.#start();
   }
 
   #start(): void {
-    for (; this.#started < this.#queue.length; this.#started++) {
-      const entry = this.#queue[this.#started]!;
-      if (!("chunk" in entry) || entry.chunk.lane.ended) continue;
+    for (const queue of this.#waiting) {
+      if (this.#running >= this.#concurrency) return;
+      this.#waiting.delete(queue);
+      // Behind the others, for its next turn; a set that grows while it is gone through shows what is added.
+      if (this.#startOne(queue)) this.#waiting.add(queue);
+    }
+  }
+
+  /** Starts the next call of a lane; false when there is none. */
+  #startOne(queue: Queue): boolean {
+    for (; queue.started < queue.entries.length; queue.started++) {
+      const entry = queue.entries[queue.started]!;
       while (entry.next < entry.chunk.length) {
-        if (this.#running >= this.#concurrency) return;
         const index = entry.next++;
         if (entry.chunk.state[index] === 0) continue;
         this.#running++;
@@ -80,26 +115,42 @@ export class OrderedCalls {
           this.#running--;
           entry.open--;
           if (this.#stopped) return;
+          this.#letGo(queue);
           this.#release();
           this.#start();
         });
+        return true;
       }
+    }
+    return false;
+  }
+
+  /** Lets go of everything at a lane's front that is over. */
+  #letGo(queue: Queue): void {
+    for (let first = queue.entries[0]; first !== undefined && first.open === 0; first = queue.entries[0]) {
+      queue.entries.shift();
+      if (queue.started > 0) queue.started--;
+      if (queue.entries.length === 0) this.#lanes.delete(first.chunk.lane);
+      this.#sections.leave(first.section, first.chunk);
     }
   }
 
-  /** Lets go of everything at the front that is over. */
-  #release(): void {
-    for (;;) {
-      const first = this.#queue[0];
-      if (first === undefined) break;
-      // An ended lane's messages are returned already: nobody waits for their calls.
-      if ("chunk" in first && first.open > 0 && !first.chunk.lane.ended) return;
-      this.#queue.shift();
-      if (this.#started > 0) this.#started--;
-      if ("control" in first) this.#subscriber.next(first.control);
-      else if (first.chunk.live > 0 && !first.chunk.lane.ended) this.#subscriber.next(first.chunk);
+  /** Lets go of a lane whose epoch is over, and gives up its calls. */
+  #drop(lane: Lane): void {
+    const queue = this.#lanes.get(lane);
+    this.#lanes.delete(lane);
+    if (queue !== undefined) {
+      this.#waiting.delete(queue);
+      for (const { section } of queue.entries.splice(0)) this.#sections.drop(section);
+      queue.started = 0;
     }
-    if (this.#completing && !this.#stopped) {
+    this.#calls.giveUp(lane);
+  }
+
+  #release(): void {
+    if (this.#stopped) return;
+    this.#sections.release();
+    if (this.#completing && this.#sections.empty) {
       this.stop();
       this.#subscriber.complete();
     }

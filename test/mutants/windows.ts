@@ -130,7 +130,7 @@ export const windows: readonly Mutant[] = [
     name: "any number of calls are under way",
     breaks: "B3",
     file: "src/operators/ordered-calls.ts",
-    text: "        if (this.#running >= this.#concurrency) return;\n",
+    text: "      if (this.#running >= this.#concurrency) return;\n",
     becomes: "",
     killer: {
       file: "src/operators/map.test.ts",
@@ -141,9 +141,8 @@ export const windows: readonly Mutant[] = [
     name: "results go on in the order in which calls end",
     breaks: "B4",
     file: "src/operators/ordered-calls.ts",
-    text: "      const first = this.#queue[0];\n      if (first === undefined) break;",
-    becomes:
-      '      const done = this.#queue.findIndex((entry) => "chunk" in entry && entry.open === 0);\n      if (done > 0) this.#queue.unshift(...this.#queue.splice(done, 1));\n      const first = this.#queue[0];\n      if (first === undefined) break;',
+    text: "      queue.entries.shift();\n",
+    becomes: "      queue.entries.splice(queue.entries.indexOf(first), 1);\n",
     killer: {
       file: "src/operators/map.test.ts",
       test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
@@ -153,8 +152,8 @@ export const windows: readonly Mutant[] = [
     name: "chunks go on before their calls are over",
     breaks: "B4",
     file: "src/operators/ordered-calls.ts",
-    text: '      if ("chunk" in first && first.open > 0 && !first.chunk.lane.ended) return;\n',
-    becomes: "",
+    text: " && first.open === 0;",
+    becomes: ";",
     killer: {
       file: "src/operators/map.test.ts",
       test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
@@ -164,8 +163,8 @@ export const windows: readonly Mutant[] = [
     name: "a flush overtakes calls under way",
     breaks: "B4",
     file: "src/operators/ordered-calls.ts",
-    text: "    } else this.#queue.push({ control: item });",
-    becomes: "    } else this.#subscriber.next(item);",
+    text: "    } else if (!this.#stopped) this.#sections.control(item);",
+    becomes: "    } else if (!this.#stopped) this.#subscriber.next(item);",
     killer: {
       file: "src/operators/map.test.ts",
       test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
@@ -175,7 +174,7 @@ export const windows: readonly Mutant[] = [
     name: "the calls of a revoked lane go on",
     breaks: "F3",
     file: "src/operators/ordered-calls.ts",
-    text: "      this.#calls.giveUp(item.lane);\n",
+    text: "    this.#calls.giveUp(lane);\n",
     becomes: "",
     killer: {
       file: "src/operators/map.test.ts",
@@ -185,9 +184,9 @@ export const windows: readonly Mutant[] = [
   {
     name: "a revoked lane's chunk comes out all the same",
     breaks: "F4",
-    file: "src/operators/ordered-calls.ts",
-    text: "      else if (first.chunk.live > 0 && !first.chunk.lane.ended) this.#subscriber.next(first.chunk);",
-    becomes: "      else if (first.chunk.live > 0) this.#subscriber.next(first.chunk);",
+    file: "src/operators/sections.ts",
+    text: "    if (chunk.live > 0 && !chunk.lane.ended) this.#emit(chunk);",
+    becomes: "    if (chunk.live > 0) this.#emit(chunk);",
     killer: {
       file: "src/operators/map.test.ts",
       test: "property: whatever calls do, order holds, controls keep their place, and every message has one fate",
@@ -230,8 +229,9 @@ export const windows: readonly Mutant[] = [
     name: "after an abort nobody behind mapAsync hears that a lane has ended",
     breaks: "F3",
     file: "src/operators/ordered-calls.ts",
-    text: '      if ("kind" in item && item.kind === "revoke") this.#subscriber.next(item);\n      return;',
-    becomes: "      return;",
+    text: "      if (!this.#stopped) this.#drop(item.lane);\n      // Also after a stop: whoever comes after still has to let go of the lane.\n      this.#subscriber.next(item);",
+    becomes:
+      "      if (this.#stopped) return;\n      this.#drop(item.lane);\n      this.#subscriber.next(item);",
     killer: {
       file: "src/operators/map.test.ts",
       test: "when the run is aborted, calls are given up and nothing is settled",
@@ -262,9 +262,9 @@ export const windows: readonly Mutant[] = [
   {
     name: "keyed results overtake the flush before them",
     breaks: "B4",
-    file: "src/operators/keyed-calls.ts",
-    text: "      if (entry.section === this.#sections[0]) this.#emit(entry.chunk);\n      else entry.section.ready.push(entry.chunk);",
-    becomes: "      this.#emit(entry.chunk);",
+    file: "src/operators/sections.ts",
+    text: "    if (section === this.#sections[0]) this.#pass(result);\n    else section.ready.push(result);",
+    becomes: "    this.#pass(result);",
     killer: {
       file: "src/operators/keyed-calls.test.ts",
       test: "property: in slots by key, order holds within each key, controls keep their place, and every message has one fate",
@@ -273,7 +273,7 @@ export const windows: readonly Mutant[] = [
   {
     name: "a flush overtakes the keyed calls before it",
     breaks: "B4",
-    file: "src/operators/keyed-calls.ts",
+    file: "src/operators/sections.ts",
     text: "    while (this.#sections[0]!.open === 0 && this.#sections.length > 1) {",
     becomes: "    while (this.#sections.length > 1) {",
     killer: {
@@ -285,7 +285,7 @@ export const windows: readonly Mutant[] = [
     name: "a revoked lane's messages keep their places in the slots",
     breaks: "F3",
     file: "src/operators/keyed-calls.ts",
-    text: "        if (chunk.lane !== lane) return true;\n        section.open--;\n        return false;",
+    text: "        if (chunk.lane !== lane) return true;\n        this.#sections.drop(section);\n        return false;",
     becomes: "        return chunk.lane !== lane || section.open > 0;",
     killer: {
       file: "src/operators/keyed-calls.test.ts",

