@@ -79,6 +79,21 @@ test("a slow call holds up its own lane, and no other", async () => {
   assert.deepEqual(values(bed), ["four", "five", "one", "two", "three"]);
 });
 
+test("what is ready behind a flush does not come out once its lane is revoked", async () => {
+  const { asked, ask } = desk();
+  const bed = new OperatorBed(mapAsync(ask));
+  bed.sendValues([1], "a");
+  bed.flush();
+  bed.sendValues([2], "b");
+  await bed.context.clock.run(0);
+  asked[1]!.answer("two");
+  await bed.context.clock.run(0);
+  bed.revoke("b");
+  asked[0]!.answer("one");
+  await bed.context.clock.run(0);
+  assert.deepEqual(values(bed), ["one"]);
+});
+
 test("a flush does not overtake the messages before it; a revoke does, and aborts its calls", async () => {
   const { asked, ask } = desk();
   const bed = new OperatorBed(mapAsync(ask));

@@ -144,6 +144,6 @@ test("a lane that stands still holds up no other, and keeps within its span; bat
       run.abort(new Error("the test is over"));
       await clock.run(1_000);
     }),
-    propertyRuns(),
+    propertyRuns(200),
   );
 });
