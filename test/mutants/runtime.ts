@@ -314,7 +314,7 @@ export const runtime: readonly Mutant[] = [
     name: "a drain stops reading nowhere",
     breaks: "G",
     file: "src/runtime/run.ts",
-    text: "    for (const session of this.#sources.values()) session.stopIntake();\n    if (!(await",
+    text: "    for (const session of this.#sessions()) session.stopIntake();\n    if (!(await",
     becomes: "    if (!(await",
     killer: {
       file: "src/runtime/run.test.ts",
@@ -325,7 +325,7 @@ export const runtime: readonly Mutant[] = [
     name: "a drain waits for nothing",
     breaks: "G",
     file: "src/runtime/run.ts",
-    text: "    if (!(await this.#emptied(deadline))) return this.#drainTimedOut();\n",
+    text: "    if (!(await this.#emptied(deadline)) || !(await this.#before(deadline, given)))\n      return this.#drainTimedOut();\n",
     becomes: "",
     killer: {
       file: "src/runtime/run.test.ts",
@@ -371,9 +371,9 @@ export const runtime: readonly Mutant[] = [
     name: "a stop gives up what is in flight while a source is still connecting",
     breaks: "G",
     file: "src/runtime/run.ts",
-    text: "    if (!(await this.#emptied(deadline))) return this.#drainTimedOut();\n    for (const",
+    text: "    if (!(await this.#emptied(deadline)) || !(await this.#before(deadline, given)))\n      return this.#drainTimedOut();\n    for (const",
     becomes:
-      "    if (!early && !(await this.#emptied(deadline))) return this.#drainTimedOut();\n    for (const",
+      "    if ((!early && !(await this.#emptied(deadline))) || !(await this.#before(deadline, given)))\n      return this.#drainTimedOut();\n    for (const",
     killer: {
       file: "test/properties/random-topologies.test.ts",
       test: "a stop while one source is still connecting finishes what the others have taken in",
