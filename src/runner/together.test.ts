@@ -19,6 +19,7 @@ function status(worker: number, mode: RunMode, counts: Partial<Conservation>, re
         type: "kafka",
         ready,
         reason: ready ? undefined : `worker ${worker} is not assigned`,
+        notes: ["it grew", `worker ${worker} says so`],
         conservation,
         lanes: [{ name: `in/${worker}`, epoch: 1, inFlight: conservation.inFlight, span: 2, checkpoint: 3 }],
         backlog: 1,
@@ -55,6 +56,7 @@ test("several processes are one status: numbers add up, lanes stand side by side
     source!.lanes.map(({ name }) => name),
     ["in/1", "in/2"],
   );
+  assert.deepEqual(source!.notes, ["it grew", "worker 1 says so", "worker 2 says so"]);
   assert.deepEqual([all.sinks[0]!.written, all.sinks[0]!.writing, all.sinks[0]!.batches], [10, 2, 4]);
   assert.equal(all.deadLetters!.ready, false);
   assert.deepEqual(

@@ -86,11 +86,16 @@ function sinkOf(reports: [SinkReport, ...SinkReport[]]): SinkReport {
   };
 }
 
-function readiness(
-  parts: readonly Pick<SinkReport, "ready" | "reason">[],
-): Pick<SinkReport, "ready" | "reason"> {
+type Wellness = Pick<SinkReport, "ready" | "reason" | "notes">;
+
+function readiness(parts: readonly Wellness[]): Wellness {
   const unready = parts.find(({ ready }) => !ready);
-  return { ready: unready === undefined, reason: unready?.reason };
+  const notes = [...new Set(parts.flatMap((part) => part.notes ?? []))];
+  return {
+    ready: unready === undefined,
+    reason: unready?.reason,
+    ...(notes.length === 0 ? {} : { notes }),
+  };
 }
 
 function sum<Name extends string>(parts: readonly Record<Name, number>[], name: Name): number {
