@@ -165,7 +165,11 @@ export class KafkaBed implements Bed {
   }
 
   async inspect(): Promise<number> {
-    await this.#sample();
+    // Right after a broker came back a partition may be without a leader.
+    await until("the brokers answer", async () => {
+      await this.#sample();
+      return true;
+    });
     const { input } = this.#tails!;
     return input.partitions.reduce(
       (sum, records, partition) =>
