@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { connect } from "amqplib";
 import { type AuditEvent, key } from "millrace";
 import { OperatorBed } from "../src/testing/operator-bed.ts";
 import { freshName, needs, sharedKafka, sharedRabbitmq } from "../test/brokers/index.ts";
+import { until } from "../test/brokers/until.ts";
 import { readTopic } from "../test/kafka-log.ts";
-import { dumped, freshFolder, runMillrace } from "../test/millrace.ts";
+import { dumped, freshFolder, millrace, runMillrace } from "../test/millrace.ts";
 import { type SimulatedRun, simulatedRun } from "../test/simulated-run.ts";
 import { withNames } from "../test/topology-copy.ts";
 
@@ -226,11 +227,13 @@ function eventsOf(
     .map(({ topic, succeeded, failed, stored, errors }) => ({ topic, succeeded, failed, stored, errors }));
 }
 
-test("seed 000.1, 000.4: from a real RabbitMQ to a real Kafka", needs("kafka", "rabbitmq"), async (t) => {
+/** The topology under names of its own, between brokers that hold its data. */
+async function onRealBrokers(t: TestContext) {
   const [kafka, rabbitmq] = [await sharedKafka(), await sharedRabbitmq()];
   const names = withNames(t, topology, [...kinds.map(({ queue }) => queue), ...topics], freshName("d"));
   for (const topic of topics) await kafka.createTopic(names.topics[topic]!);
   const connection = await connect(rabbitmq.url);
+  t.after(() => connection.close());
   const channel = await connection.createConfirmChannel();
   for (const { queue, data } of kinds) {
     const name = names.topics[queue]!;
@@ -238,14 +241,66 @@ test("seed 000.1, 000.4: from a real RabbitMQ to a real Kafka", needs("kafka", "
     for (const line of linesOf(data)) channel.sendToQueue(name, Buffer.from(line), { persistent: true });
   }
   await channel.waitForConfirms();
-  const env = { KAFKA_BROKERS: kafka.bootstrap, AMQP_URL: rabbitmq.url };
-  const { code, stdout, stderr } = await runMillrace(t, ["run", names.file, "--until-idle"], env);
+  return {
+    file: names.file,
+    env: { KAFKA_BROKERS: kafka.bootstrap, AMQP_URL: rabbitmq.url },
+    async read() {
+      const read: Record<string, Read[]> = {};
+      for (const topic of topics) read[topic] = await readTopic(kafka.bootstrap, names.topics[topic]!);
+      return read;
+    },
+    /** Nothing may be left in the queues. */
+    async end() {
+      for (const { queue } of kinds)
+        assert.equal((await channel.deleteQueue(names.topics[queue]!)).messageCount, 0);
+    },
+  };
+}
+
+test("seed 000.1, 000.4: from a real RabbitMQ to a real Kafka", needs("kafka", "rabbitmq"), async (t) => {
+  const { file, env, read, end } = await onRealBrokers(t);
+  const { code, stdout, stderr } = await runMillrace(t, ["run", file, "--until-idle"], env);
   assert.equal(code, 0, stderr);
   assert.match(stdout, /accepted 384 = delivered 345 \+ deadLettered 39/);
-  const read: Record<string, Read[]> = {};
-  for (const topic of topics) read[topic] = await readTopic(kafka.bootstrap, names.topics[topic]!);
-  assertArrived(read);
-  for (const { queue } of kinds)
-    assert.equal((await channel.deleteQueue(names.topics[queue]!)).messageCount, 0);
-  await connection.close();
+  assertArrived(await read());
+  await end();
 });
+
+test(
+  "killed in the middle, nothing is lost, and each key's messages first arrive in their order",
+  needs("kafka", "rabbitmq"),
+  async (t) => {
+    const { file, env, read, end } = await onRealBrokers(t);
+    // Few at a time, so that there is a middle.
+    const killed = millrace(t, ["run", file, "--http", "0"], {
+      ...env,
+      QUEUE_BUFFERING_MAX_MESSAGES: "20",
+      BATCH_NUM_MESSAGES: "5",
+    });
+    await until("some are delivered", async () => (await killed.status()).conservation.delivered > 0);
+    await killed.kill();
+    const { code, stderr } = await runMillrace(t, ["run", file, "--until-idle"], env);
+    assert.equal(code, 0, stderr);
+    const arrived = await read();
+    for (const { topic, data } of kinds) {
+      const firsts = [...new Map(arrived[topic]!.map(({ value, key }) => [value, key]))];
+      const good = linesOf(data).filter((line) => JSON.parse(line).study_uid !== "");
+      assert.deepEqual(firsts.map(([value]) => value).sort(), [...good].sort(), `${topic}: none is lost`);
+      for (const [key, own] of Map.groupBy(firsts, ([, of]) => of)) {
+        const values = own.map(([value]) => value!);
+        assert.deepEqual(
+          values,
+          good.filter((line) => values.includes(line)),
+          `${topic}: ${key} in order`,
+        );
+      }
+    }
+    const dead = new Set(arrived["dicom.dead"]!.map(({ value }) => value));
+    assert.equal(
+      dead.size,
+      new Set(kinds.flatMap(({ data }) => linesOf(data)).filter((line) => JSON.parse(line).study_uid === ""))
+        .size,
+    );
+    await end();
+  },
+);
