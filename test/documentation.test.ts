@@ -2,7 +2,16 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  globSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
@@ -84,6 +93,36 @@ test("npm start ends with the conservation table as the README quotes it, and le
   });
   assert.deepEqual(left, [5_473, 564, 0]);
 });
+
+const ofTopologies = readFileSync(join(root, "topologies/README.md"), "utf8");
+const examples = [...ofTopologies.matchAll(/^```sh\n(npx millrace run [^\n]+)\n```/gm)].map(
+  (match) => match[1]!,
+);
+
+test("every topology beside topologies/README.md has its command there", () => {
+  const named = examples.join(" ");
+  for (const file of globSync("topologies/{*,aidbox/*,xfm/*}.ts", { cwd: root })) {
+    if (
+      file.endsWith(".test.ts") ||
+      !/^export default topology\(/m.test(readFileSync(join(root, file), "utf8"))
+    )
+      continue;
+    assert.ok(named.includes(file), file);
+  }
+});
+
+for (const line of examples) {
+  test(`${line.slice(0, 70)}… works, on its sample data`, async (t) => {
+    // In a copy: the commands leave what their topics hold in out/.
+    const folder = freshFolder(t);
+    for (const name of ["package.json", "bin", "src", "topologies"])
+      cpSync(join(root, name), join(folder, name), { recursive: true });
+    symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+    const { stdout } = await shell(line, folder);
+    assert.match(stdout, /accepted [1-9]\d* = /);
+    assert.ok(readdirSync(join(folder, "out")).length > 0);
+  });
+}
 
 test("git ignores what npm start leaves in out/", async () => {
   const { stdout } = await run("git", ["-C", root, "check-ignore", "out/quakes.versions.ndjson"]);
@@ -332,7 +371,6 @@ test("the first drawing shows the steps of topologies/quakes.ts in order", async
 
 test("every error code that a reader may meet is explained once in errors.ts, and used somewhere", async () => {
   const { errorTable } = await import("../src/errors.ts");
-  const { globSync } = await import("node:fs");
   const sources = globSync("src/**/*.ts", { cwd: root })
     .filter((file) => !file.endsWith(".test.ts") && file !== "src/errors.ts")
     .map((file) => readFileSync(join(root, file), "utf8"))
