@@ -69,10 +69,11 @@ test("the README opens with what it does, a drawing, the two commands, a topolog
     assert.ok(i === 0 || place > places[i - 1]!, `${JSON.stringify(order[i])} comes next`);
   });
   const headings = [...readme.matchAll(/^## (.+)$/gm)].map((match) => match[1]);
-  assert.deepEqual(headings.slice(0, 4), [
+  assert.deepEqual(headings.slice(0, 5), [
     "A topology",
     "What is guaranteed",
     "How it compares",
+    "Testing your own",
     "Going to production",
   ]);
 });
@@ -228,6 +229,8 @@ test("what production is told inline is what is tried here", () => {
     "/livez",
     "/metrics",
     "/status",
+    "stallTimeout",
+    'onStall: "report"',
     "--workers 4",
     "--http",
     'password: secret(env("KAFKA_PASSWORD"))',
