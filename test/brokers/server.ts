@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Home } from "./home.ts";
 import { until } from "./until.ts";
@@ -91,9 +91,16 @@ export class Server {
     if (this.running) await this.#end("SIGKILL");
   }
 
-  /** SIGSTOP: connections stay open and nothing is answered. */
+  /** SIGSTOP: connections stay open and nothing is answered. Returns when every thread has stopped. */
   pause(): void {
     this.#signal("SIGSTOP");
+    const tasks = `/proc/${this.pid}/task`;
+    // A busy machine takes a while to tell all of them, and one that still runs could answer.
+    const isStopped = (task: string) =>
+      /^\d+ \(.*\) [Tt] /s.test(readFileSync(`${tasks}/${task}/stat`, "utf8"));
+    for (const until = Date.now() + 5_000; !readdirSync(tasks).every(isStopped); ) {
+      if (Date.now() > until) throw new Error(`${this.#command.name} does not stop`);
+    }
   }
 
   resume(): void {

@@ -30,7 +30,7 @@ async function outlast(t: TestContext, { runner, credit, begin, end }: Stall): P
   const delivered = async () => (await runner.status()).conservation.delivered;
   const epochs = async () => (await runner.status()).sources[0]!.lanes.map(({ epoch }) => epoch);
   await until("it delivers", async () => (await delivered()) > 20_000, 60_000);
-  const usual = await speed(runner, 2_000);
+  const usual = await speed(runner, 1_000);
   const before = await epochs();
   assert.equal(before.length, 4);
   const memory = await runner.memory();
@@ -120,7 +120,7 @@ test(`a Kafka that hangs for ${stall / 1_000} s under one that has more than it 
   const name = freshName("stall");
   await from.createTopic(`${name}.in`);
   await to.createTopic(`${name}.out`);
-  await fill(from.bootstrap, `${name}.in`, orders(500_000));
+  await fill(from.bootstrap, `${name}.in`, orders(900_000));
   const credit = 10_000;
   const file = topologyFile(
     t,
