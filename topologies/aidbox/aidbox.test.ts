@@ -328,6 +328,7 @@ test(
   async (t) => {
     const url = await (await sharedPostgres()).freshDatabase(t);
     const client = new pg.Client(url);
+    client.on("error", () => {});
     await client.connect();
     t.after(() => client.end());
     await client.query(resourceTable);
