@@ -96,13 +96,11 @@ test("npm start ends with the conservation table as the README quotes it, and le
 });
 
 const ofTopologies = readFileSync(join(root, "topologies/README.md"), "utf8");
-const examples = [...ofTopologies.matchAll(/^```sh\n(npx millrace run [^\n]+)\n```/gm)].map(
-  (match) => match[1]!,
-);
+const examples = [...ofTopologies.matchAll(/^npx millrace run .+$/gm)].map(String);
 
 test("every topology beside topologies/README.md has its command there", () => {
   const named = examples.join(" ");
-  for (const file of globSync("topologies/{*,aidbox/*,xfm/*}.ts", { cwd: root })) {
+  for (const file of globSync("topologies/**/*.ts", { cwd: root })) {
     if (
       file.endsWith(".test.ts") ||
       !/^export default topology\(/m.test(readFileSync(join(root, file), "utf8"))
@@ -119,8 +117,9 @@ for (const line of examples) {
     for (const name of ["package.json", "bin", "src", "topologies"])
       cpSync(join(root, name), join(folder, name), { recursive: true });
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    const { stdout } = await shell(line, folder);
-    assert.match(stdout, /accepted [1-9]\d* = /);
+    const { stdout, stderr } = await shell(line, folder);
+    // Where the topology writes to standard output itself, the table is on the other.
+    assert.match(`${stdout}${stderr}`, /^accepted [1-9]\d* = /m);
     assert.ok(readdirSync(join(folder, "out")).length > 0);
   });
 }

@@ -166,7 +166,7 @@ export const kafka: readonly Mutant[] = [
     becomes: "          if (result === undefined) continue;\n          if (result === null)\n",
     killer: {
       file: "src/connectors/kafka/sink.test.ts",
-      test: "a partition that the answer does not name is not settled, and is sent again alone",
+      test: "seed 001.5, 003.1: a partition that the answer does not name is not settled, and is sent again alone",
     },
   },
   {
@@ -279,7 +279,7 @@ export const kafka: readonly Mutant[] = [
     becomes: "0 * wait);",
     killer: {
       file: "src/connectors/kafka/sink.test.ts",
-      test: "a partition that the answer does not name is not settled, and is sent again alone",
+      test: "seed 001.5, 003.1: a partition that the answer does not name is not settled, and is sent again alone",
     },
   },
   {

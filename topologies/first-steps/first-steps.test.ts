@@ -9,7 +9,7 @@ import { kafka, rabbitmq } from "millrace";
 import { needs, ownKafka, sharedRabbitmq } from "../../test/brokers/index.ts";
 import { run } from "../../test/brokers/run.ts";
 import { until } from "../../test/brokers/until.ts";
-import { committedOf, fill } from "../../test/kafka-log.ts";
+import { committedOf, fill, readTopic } from "../../test/kafka-log.ts";
 import { dumped, freshFolder, millrace, runMillrace } from "../../test/millrace.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -116,6 +116,33 @@ test(
       "both read",
     );
     assert.deepEqual(lines.flat().sort(), sent.map(({ value }) => value).sort());
+  },
+);
+
+test(
+  "seed 001.4: killed between a batch and its acknowledgement, the greetings come again, and none is lost",
+  needs("kafka", "rabbitmq"),
+  async (t) => {
+    const kafka = await ownKafka(t);
+    const { url } = await sharedRabbitmq();
+    for (const topic of ["test-topic", "test-topic.dead"]) await kafka.createTopic(topic, { partitions: 1 });
+    const connection = await connect(url);
+    t.after(() => connection.close());
+    const channel = await connection.createConfirmChannel();
+    await channel.deleteQueue("hello");
+    await channel.assertQueue("hello", { durable: true });
+    const sent = Array.from({ length: 5_000 }, (_, i) => `hello, ${i}`);
+    for (const greeting of sent) channel.sendToQueue("hello", Buffer.from(greeting), { persistent: true });
+    await channel.waitForConfirms();
+    const env = { AMQP_ADDR: url, KAFKA_BROKERS: kafka.bootstrap };
+    const killed = millrace(t, ["run", file("batch.ts"), "--http", "0"], env);
+    await until("some are delivered", async () => (await killed.status()).conservation.delivered > 0);
+    await killed.kill();
+    const { code, stderr } = await runMillrace(t, ["run", file("batch.ts"), "--until-idle"], env);
+    assert.equal(code, 0, stderr);
+    const arrived = (await readTopic(kafka.bootstrap, "test-topic")).map(({ value }) => value);
+    assert.deepEqual([...new Set(arrived)].sort(), [...sent].sort());
+    assert.equal((await channel.deleteQueue("hello")).messageCount, 0);
   },
 );
 
