@@ -252,8 +252,8 @@ export const kafka: readonly Mutant[] = [
     name: "kafka: a batch is split under an absurd limit",
     breaks: "D8",
     file: "src/connectors/kafka/sink.ts",
-    text: "    if (this.#limit < absurdLimit) return false;\n    this.#split",
-    becomes: "    this.#split",
+    text: "    if (this.#limit < absurdLimit) return false;\n    const size",
+    becomes: "    const size",
     killer: {
       file: "src/connectors/kafka/sink.test.ts",
       test: "a message that fitted when the sink was opened is not to blame for a lower limit, and no batch is split in vain",

@@ -226,6 +226,27 @@ test("when the topic's limit has shrunk, the topic is sick, not the message: it 
   assert.deepEqual(settled, ["a", "b"]);
 });
 
+test("no message is to blame for an absurd limit, though it was as absurd when the sink was opened", async () => {
+  const client = new ScriptedClient();
+  client.exact = false;
+  client.limit = 1;
+  const { context, session, batchTo, destinations, settled } = await open(client);
+  // Well while the message is encoded, and sick again when the broker gets it.
+  client.limit = 1_000_000;
+  client.answer = (batches) => {
+    client.limit = 1;
+    return batches.map((batch) => client.refuse(batch, "too-large"));
+  };
+  const write = session.write(batchTo(destinations[0]!, "a"));
+  await context.clock.run(30_000);
+  assert.deepEqual(settled, []);
+  client.limit = 1_000_000;
+  client.answer = (batches) => batches.map((batch) => client.store(batch));
+  await context.clock.run(30_000);
+  assert.deepEqual(await write, []);
+  assert.deepEqual(settled, ["a"]);
+});
+
 test("a message that fitted when the sink was opened is not to blame for a lower limit, and no batch is split in vain", async () => {
   const client = new ScriptedClient();
   const { context, session, batchTo, destinations, settled } = await open(client);

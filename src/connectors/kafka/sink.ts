@@ -363,6 +363,8 @@ class KafkaSinkSession implements SinkSession {
   async #tooLarge(queue: PartitionQueue): Promise<boolean> {
     const piece = queue.pieces[0]!;
     await this.#readLimit();
+    // Whatever it was at the start, a topic that takes next to nothing is sick.
+    if (this.#limit < absurdLimit) return false;
     const size = piece.encoded?.size ?? 0;
     if (piece.to - piece.from === 1) {
       if (size <= this.#limit || size <= this.#limitAtOpen) return false;
@@ -373,7 +375,6 @@ class KafkaSinkSession implements SinkSession {
       });
       return true;
     }
-    if (this.#limit < absurdLimit) return false;
     this.#split(queue, piece);
     return true;
   }
