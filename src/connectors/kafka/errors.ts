@@ -1,20 +1,6 @@
 import { MillraceError } from "../../errors.ts";
 import { DriverError } from "./driver.ts";
 
-/** Newest first, at most five: what status shows of a connection's troubles. */
-export class RecentErrors {
-  readonly #errors: { readonly message: string; readonly at: number }[] = [];
-
-  add(message: string, at: number): void {
-    this.#errors.unshift({ message, at });
-    this.#errors.length = Math.min(5, this.#errors.length);
-  }
-
-  get list(): readonly { readonly message: string; readonly at: number }[] {
-    return [...this.#errors];
-  }
-}
-
 /** An error at start that another attempt will not mend, or undefined where one might. */
 export function startError(error: unknown, address: string): MillraceError | undefined {
   if (error instanceof MillraceError) return error;

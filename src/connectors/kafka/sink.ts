@@ -1,6 +1,7 @@
 import type { Context, Time, Timer } from "../../component/context.ts";
 import type { Failure } from "../../component/failure.ts";
 import { milliseconds } from "../../component/options.ts";
+import { RecentErrors } from "../../component/recent-errors.ts";
 import type { Refusal, SinkSession, SinkStatus } from "../../component/sink.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Batch, Destination } from "../../message/batch.ts";
@@ -13,7 +14,7 @@ import {
   type Producer,
   type TopicPartition,
 } from "./driver.ts";
-import { explained, missingTopic, RecentErrors } from "./errors.ts";
+import { explained, missingTopic } from "./errors.ts";
 import { openPersistently } from "./opening.ts";
 import { type KafkaSinkOptions, metadataAge } from "./options.ts";
 import { type Growth, GrowthWatch } from "./partition-growth.ts";

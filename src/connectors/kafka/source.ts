@@ -1,6 +1,7 @@
 import { Backoff } from "../../component/backoff.ts";
 import type { Time, Timer } from "../../component/context.ts";
 import { byteCount, milliseconds } from "../../component/options.ts";
+import { RecentErrors } from "../../component/recent-errors.ts";
 import type { LaneLag, SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
@@ -12,7 +13,7 @@ import {
   type Subscription,
   type TopicPartition,
 } from "./driver.ts";
-import { missingTopic, RecentErrors } from "./errors.ts";
+import { missingTopic } from "./errors.ts";
 import { openPersistently } from "./opening.ts";
 import { groupTimes, type KafkaSourceOptions, metadataAge } from "./options.ts";
 import { GrowthWatch } from "./partition-growth.ts";

@@ -1,19 +1,5 @@
-import { MillraceError, messageOf } from "../../errors.ts";
+import { MillraceError } from "../../errors.ts";
 import { AmqpError, ReplyCode } from "./driver.ts";
-
-/** Newest first, at most five: what status shows of a connection's troubles. */
-export class RecentErrors {
-  readonly #errors: { readonly message: string; readonly at: number }[] = [];
-
-  add(error: unknown, at: number): void {
-    this.#errors.unshift({ message: messageOf(error), at });
-    this.#errors.length = Math.min(5, this.#errors.length);
-  }
-
-  get list(): readonly { readonly message: string; readonly at: number }[] {
-    return [...this.#errors];
-  }
-}
 
 /**
  * The error as one that no further attempt mends unless somebody changes something (class application), or

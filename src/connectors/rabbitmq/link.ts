@@ -1,9 +1,10 @@
 import { Backoff } from "../../component/backoff.ts";
 import type { Context, Time, Timer } from "../../component/context.ts";
+import { RecentErrors } from "../../component/recent-errors.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import { administer, declareAll } from "./declare.ts";
 import type { AmqpConnection, AmqpDriver, AmqpError, Role } from "./driver.ts";
-import { lastingError, RecentErrors } from "./errors.ts";
+import { lastingError } from "./errors.ts";
 import type { Broker, Declarations } from "./options.ts";
 import { settledBefore } from "./settled-before.ts";
 

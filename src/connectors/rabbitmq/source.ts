@@ -1,12 +1,13 @@
 import { Backoff, pause } from "../../component/backoff.ts";
 import type { Time, Timer } from "../../component/context.ts";
+import { RecentErrors } from "../../component/recent-errors.ts";
 import type { LaneLag, SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
 import { Administration, administer, createMissing, declareAll, hasQueue } from "./declare.ts";
 import { DepthGate } from "./depth-gate.ts";
 import type { AmqpChannel, AmqpConnection, AmqpError, Delivery } from "./driver.ts";
-import { isInUse, isMissing, lastingError, missingTarget, RecentErrors } from "./errors.ts";
+import { isInUse, isMissing, lastingError, missingTarget } from "./errors.ts";
 import type { Link } from "./link.ts";
 import {
   type Declarations,

@@ -1,8 +1,9 @@
 import { Backoff, type BackoffOptions } from "../../component/backoff.ts";
 import type { Context } from "../../component/context.ts";
+import { RecentErrors } from "../../component/recent-errors.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { ClientEvents, SqlClient, SqlDriver } from "./driver.ts";
-import { lastingError, RecentErrors } from "./errors.ts";
+import { lastingError } from "./errors.ts";
 
 /** Refusals of access that are believed, in a row, at the start. */
 const refusalsAtStart = 3;

@@ -115,17 +115,3 @@ export function lastingError(error: unknown, address: string): MillraceError | u
 export function lost(why: string): SqlError {
   return new SqlError(connectionLost, why);
 }
-
-/** Newest first, at most five: what status shows of a connection's troubles. */
-export class RecentErrors {
-  readonly #errors: { readonly message: string; readonly at: number }[] = [];
-
-  add(message: string, at: number): void {
-    this.#errors.unshift({ message, at });
-    this.#errors.length = Math.min(5, this.#errors.length);
-  }
-
-  get list(): readonly { readonly message: string; readonly at: number }[] {
-    return [...this.#errors];
-  }
-}

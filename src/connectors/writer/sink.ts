@@ -1,5 +1,6 @@
 import { Backoff } from "../../component/backoff.ts";
 import type { Context, Time } from "../../component/context.ts";
+import { RecentErrors } from "../../component/recent-errors.ts";
 import type { Refusal, SinkSession, SinkStatus } from "../../component/sink.ts";
 import { classify, MillraceError, messageOf } from "../../errors.ts";
 import type { Batch, Destination } from "../../message/batch.ts";
@@ -8,8 +9,6 @@ import type { Writer, WriterOptions } from "./index.ts";
 
 /** Upper bound of a wait between attempts, ms. */
 const longestWait = 10_000;
-/** Latest errors that status shows. */
-const shown = 5;
 
 export async function openWriterSink(context: Context, options: WriterOptions): Promise<SinkSession> {
   const session = new WriterSession(context, options.name);
@@ -20,7 +19,7 @@ export async function openWriterSink(context: Context, options: WriterOptions): 
 class WriterSession implements SinkSession {
   readonly #context: Context;
   readonly #destination: Destination;
-  readonly #errors: { readonly message: string; readonly at: number }[] = [];
+  readonly #errors = new RecentErrors();
   #writer!: Writer;
   #trouble: string | undefined = "opening";
   #last: Promise<unknown> = Promise.resolve();
@@ -57,7 +56,7 @@ class WriterSession implements SinkSession {
     return {
       ready: this.#trouble === undefined,
       ...(this.#trouble === undefined ? {} : { reason: this.#trouble }),
-      lastErrors: [...this.#errors],
+      lastErrors: this.#errors.list,
     };
   }
 
@@ -117,8 +116,7 @@ class WriterSession implements SinkSession {
         if (classify(error, "component") === "system") throw error;
         const message = `${this.#destination.name} cannot be ${what}: ${messageOf(error)}`;
         this.#trouble = message;
-        this.#errors.unshift({ message, at: clock.wall() });
-        this.#errors.length = Math.min(shown, this.#errors.length);
+        this.#errors.add(message, clock.wall());
         if (backoff.attempts === 0) logger.warn({ node, error: message }, "cannot write, trying again");
         meter.count("write_retries_total");
         await backoff.wait();

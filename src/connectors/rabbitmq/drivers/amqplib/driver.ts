@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import type { Duplex, Writable } from "node:stream";
 import {
   type Channel,
@@ -9,6 +8,7 @@ import {
   IllegalOperationError,
 } from "amqplib";
 import type { Context, Time } from "../../../../component/context.ts";
+import { pem } from "../../../../component/pem.ts";
 import { reveal } from "../../../../component/secret.ts";
 import {
   type AmqpChannel,
@@ -66,11 +66,6 @@ export const amqplibDriver: AmqpDriver = {
     return new Connection(model, context, events);
   },
 };
-
-/** PEM text, or the path of a file that holds it, read at each connect so that renewed certificates are used. */
-function pem(given: string): string | Buffer {
-  return given.includes("-----BEGIN") ? given : readFileSync(given);
-}
 
 function tlsOptions(tls: RabbitmqTls | undefined): object {
   if (tls === undefined) return {};

@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import type { Client, DatabaseError, QueryResult } from "pg";
 import type { Context, Time } from "../../../../component/context.ts";
+import { pem } from "../../../../component/pem.ts";
 import { reveal } from "../../../../component/secret.ts";
 import { MillraceError, messageOf } from "../../../../errors.ts";
 import { postgres } from "../../dialect.ts";
@@ -73,11 +73,6 @@ async function importPg(): Promise<typeof import("pg")> {
 /** A binary column's content as PostgreSQL writes it: `\x` and hexadecimal digits. */
 function bytes(text: string): Buffer {
   return Buffer.from(text.slice(2), "hex");
-}
-
-/** PEM text, or the path of a file that holds it, read at each connect so that renewed certificates are used. */
-function pem(given: string): string | Buffer {
-  return given.includes("-----BEGIN") ? given : readFileSync(given);
 }
 
 function tlsOptions({ ca, cert, key, passphrase, servername, insecureSkipVerify }: SqlTls): object {
