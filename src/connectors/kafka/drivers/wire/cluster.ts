@@ -1,5 +1,5 @@
 import { DriverError, type TopicPartition } from "../../driver.ts";
-import type { Address, BrokerConnection } from "./connection.ts";
+import { type Address, addressName, type BrokerConnection } from "./connection.ts";
 import type { Connections, Purpose } from "./connections.ts";
 import { ErrorCode, protocolError } from "./errors.ts";
 import { findCoordinatorRequest, metadataRequest } from "./requests.ts";
@@ -18,7 +18,7 @@ export interface Topic {
   readonly leaders: readonly Leader[];
 }
 
-/** Most questions at once that are asked because some broker does not answer: the one asked may not either. */
+/** Most brokers that are asked at once because some broker does not answer: the one asked may not either. */
 const mostInquiries = 3;
 
 /** What the cluster said of itself last: brokers, topics, leaders. Nothing here is fresher than its last refresh. */
@@ -29,7 +29,8 @@ export class Cluster {
   readonly #stale = new Set<string>();
   readonly #coordinators = new Map<string, Address>();
   #controller = -1;
-  #inquiries = 0;
+  /** Who is being asked because some broker does not answer. */
+  readonly #inquiries = new Set<string>();
 
   constructor(connections: Connections) {
     this.connections = connections;
@@ -67,7 +68,10 @@ export class Cluster {
 
   /** Asks for topics, and creates none. Rejects with a {@link DriverError}. */
   async refresh(topics: readonly string[]): Promise<void> {
-    const connection = await this.connections.toAny("admin");
+    await this.#refreshFrom(await this.connections.toAny("admin"), topics);
+  }
+
+  async #refreshFrom(connection: BrokerConnection, topics: readonly string[]): Promise<void> {
     const wanted = [...new Set(topics)];
     const answer = await connection.askForParts(metadataRequest, wanted, false, false);
     this.connections.brokers = new Map(
@@ -95,10 +99,18 @@ export class Cluster {
 
   /** A broker does not answer: whether it is still one of the cluster, another may know. */
   async #inquire(): Promise<void> {
-    if (this.#inquiries >= mostInquiries) return;
-    this.#inquiries++;
-    await this.refresh([...this.#topics.keys()]).catch(() => {});
-    this.#inquiries--;
+    if (this.#inquiries.size >= mostInquiries) return;
+    const inTurn = this.connections.inTurn("admin");
+    const address = inTurn.find((candidate) => !this.#inquiries.has(addressName(candidate)));
+    if (address === undefined) return;
+    this.#inquiries.add(addressName(address));
+    try {
+      await this.#refreshFrom(await this.connections.at(address, "admin"), [...this.#topics.keys()]);
+    } catch {
+      // Whoever asked waits for an answer still, and asks again when none comes.
+    } finally {
+      this.#inquiries.delete(addressName(address));
+    }
   }
 
   /** Connects to the broker that keeps a group's books; asks which one it is when it is not known. */

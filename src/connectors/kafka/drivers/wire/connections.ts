@@ -21,8 +21,11 @@ export class Connections {
   readonly #ready = new Map<string, BrokerConnection>();
   /** Replaced by others, and still waiting for an answer. */
   readonly #retired = new Set<BrokerConnection>();
-  /** Where the last connection to any broker failed, or an answer is overdue: asked last the next time. */
-  readonly #failed = new Set<string>();
+  /**
+   * By address, for what a connection failed or an answer is overdue. It may be another broker that keeps a
+   * request waiting (a leader waits for its followers), so that tells most of connections for the same purpose.
+   */
+  readonly #failed = new Map<string, Set<Purpose>>();
   /** Called again and again while some broker does not answer. */
   onOverdue: () => void = () => {};
   #closed = false;
@@ -87,10 +90,10 @@ export class Connections {
         const inUse = this.#open.get(key) === opening;
         connection.onRetire();
         this.#retired.delete(connection);
-        if (inUse) this.#failed.add(addressName(address));
+        if (inUse) this.#doubt(addressName(address), purpose);
       };
       connection.onOverdue = () => {
-        this.#failed.add(connection.address);
+        this.#doubt(connection.address, purpose);
         this.onOverdue();
       };
       connection.onAnswer = () => this.#failed.delete(connection.address);
@@ -99,22 +102,28 @@ export class Connections {
     });
     opening.catch(() => {
       if (this.#open.get(key) === opening) this.#open.delete(key);
-      this.#failed.add(addressName(address));
+      this.#doubt(addressName(address), purpose);
     });
     this.#open.set(key, opening);
     return opening;
   }
 
-  /** A connection to whichever broker answers, those that failed last asked last. */
-  async toAny(purpose: Purpose): Promise<BrokerConnection> {
+  /** Whom to ask what any broker knows: those that failed last come last. */
+  inTurn(purpose: Purpose): readonly Address[] {
     const candidates = new Map(
       [...this.#brokers.values(), ...this.#bootstrap].map((address) => [addressName(address), address]),
     );
-    const inTurn = [...candidates].sort(
-      ([a], [b]) => Number(this.#failed.has(a)) - Number(this.#failed.has(b)),
-    );
+    const doubts = (name: string) => {
+      const purposes = this.#failed.get(name);
+      return purposes === undefined ? 0 : purposes.has(purpose) ? 2 : 1;
+    };
+    return [...candidates].sort(([a], [b]) => doubts(a) - doubts(b)).map(([, address]) => address);
+  }
+
+  /** A connection to whichever broker can be reached. */
+  async toAny(purpose: Purpose): Promise<BrokerConnection> {
     let failure: unknown;
-    for (const [, address] of inTurn) {
+    for (const address of this.inTurn(purpose)) {
       try {
         return await this.at(address, purpose);
       } catch (error) {
@@ -124,6 +133,12 @@ export class Connections {
       }
     }
     throw failure;
+  }
+
+  #doubt(address: string, purpose: Purpose): void {
+    const purposes = this.#failed.get(address);
+    if (purposes === undefined) this.#failed.set(address, new Set([purpose]));
+    else purposes.add(purpose);
   }
 
   close(): void {
