@@ -27,6 +27,14 @@ function profiling(): string[] {
   return folder ? ["--cpu-prof", `--cpu-prof-dir=${folder}`] : [];
 }
 
+let built: Promise<string> | undefined;
+
+/** The runner as it is in the installed package: its sources would first be stripped of their types in each process. */
+async function builtRunner(): Promise<string> {
+  await run("npm", ["run", "build"], { cwd: root, within: 120_000 });
+  return join(root, "dist/runner/main.js");
+}
+
 /** The runner as users start it, on a topology file of `topologies/`, with these flags. */
 export function ours(
   topology: string,
@@ -36,19 +44,12 @@ export function ours(
 ): Contestant {
   return {
     name,
-    command: async () => ({
-      file: process.execPath,
-      args: [
-        ...profiling(),
-        join(root, "bin/millrace.js"),
-        "run",
-        join(root, "bench/topologies", topology),
-        "--log-level",
-        "warn",
-        ...flags,
-      ],
-      env,
-    }),
+    async command() {
+      built ??= builtRunner();
+      const topologyFile = join(root, "bench/topologies", topology);
+      const args = [...profiling(), await built, "run", topologyFile, "--log-level", "warn", ...flags];
+      return { file: process.execPath, args, env };
+    },
   };
 }
 
