@@ -15,46 +15,78 @@ export interface Input {
 export interface Output {
   /** Makes it empty for one run. Returns what the job is told by its environment. */
   prepare(): Promise<Readonly<Record<string, string>>>;
-  /** Messages in it now: cheap, asked for again and again. */
+  /** Messages written to it: cheap, asked for again and again. */
   count(): Promise<number>;
   /** Reads all that is in it now. */
   read(visit: (key: string | null, value: Buffer) => void): Promise<void>;
   /** Reads as messages come; returns how to end that. */
-  listen(visit: (value: Buffer) => void): Promise<() => Promise<void>>;
+  listen(visit: (key: string | null, value: Buffer) => void): Promise<() => Promise<void>>;
   close(): Promise<void>;
 }
 
 /**
- * Throws unless the output is what the job makes of the orders: each once, by its customer's key, and those of a
- * customer in order. A copy that a retry makes would be at-least-once too, but no run here has a reason for one.
- *
- * @param keyed the output's messages have the customer for a key; a queue has no keys
+ * Looks at an output message by message: is it what the job makes of the orders, each once, by its customer's key, and
+ * those of a customer in order? A copy that a retry makes would be at-least-once too, but no run here has a reason
+ * for one.
  */
-export async function checkOutput(output: Output, expected: number, keyed: boolean): Promise<void> {
-  const seen = new Uint8Array(expected);
-  const last = new Map<string, number>();
-  let [count, twice, disordered, misplaced, foreign] = [0, 0, 0, 0, 0];
-  await output.read((key, value) => {
+export class OutputCheck {
+  /** Messages seen so far. */
+  count = 0;
+  readonly #seen: Uint8Array;
+  readonly #keyed: boolean;
+  readonly #last = new Map<string, number>();
+  #twice = 0;
+  #disordered = 0;
+  #misplaced = 0;
+  #foreign = 0;
+
+  /**
+   * @param expected different orders
+   * @param keyed the output's messages have the customer for a key; a queue has no keys
+   */
+  constructor(expected: number, keyed: boolean) {
+    this.#seen = new Uint8Array(expected);
+    this.#keyed = keyed;
+  }
+
+  see(key: string | null, value: Buffer): void {
     const { id, customer, seq } = JSON.parse(value.toString()) as {
       id: string;
       customer: string;
       seq: number;
     };
     const number = Number(id.slice(4));
-    count++;
-    if (!(number < expected)) foreign++;
-    else if (seen[number] === 1) twice++;
+    this.count++;
+    if (!(number < this.#seen.length)) this.#foreign++;
+    else if (this.#seen[number] === 1) this.#twice++;
     else {
-      seen[number] = 1;
-      if (seq <= (last.get(customer) ?? -1)) disordered++;
-      last.set(customer, seq);
+      this.#seen[number] = 1;
+      if (seq <= (this.#last.get(customer) ?? -1)) this.#disordered++;
+      this.#last.set(customer, seq);
     }
-    if (keyed && key !== customer) misplaced++;
-  });
-  const missing = seen.reduce((sum, one) => sum + 1 - one, 0);
-  if (missing + twice + disordered + misplaced + foreign > 0) {
-    throw new Error(
-      `the output is wrong: ${count} messages for ${expected} orders, ${missing} missing, ${twice} twice, ${disordered} out of order, ${misplaced} with another key, ${foreign} unknown`,
-    );
+    if (this.#keyed && key !== customer) this.#misplaced++;
   }
+
+  /** Throws, with what is wrong, unless what was seen is the whole output and right. */
+  assertRight(): void {
+    const missing = this.#seen.reduce((sum, one) => sum + 1 - one, 0);
+    const [twice, disordered, misplaced, foreign] = [
+      this.#twice,
+      this.#disordered,
+      this.#misplaced,
+      this.#foreign,
+    ];
+    if (missing + twice + disordered + misplaced + foreign > 0) {
+      throw new Error(
+        `the output is wrong: ${this.count} messages for ${this.#seen.length} orders, ${missing} missing, ${twice} twice, ${disordered} out of order, ${misplaced} with another key, ${foreign} unknown`,
+      );
+    }
+  }
+}
+
+/** Throws unless all that is in the output now passes an {@link OutputCheck}. */
+export async function checkOutput(output: Output, expected: number, keyed: boolean): Promise<void> {
+  const check = new OutputCheck(expected, keyed);
+  await output.read((key, value) => check.see(key, value));
+  check.assertRight();
 }

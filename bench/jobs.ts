@@ -35,7 +35,7 @@ export interface OpenJob {
 }
 
 /** One order in so many is in the input twice, so that the removal of duplicates is tested and has its price. */
-const repeat = 20;
+export const repeat = 20;
 
 /** Messages a second at which the latency is taken. */
 export const latencyRate = 5_000;

@@ -4,7 +4,7 @@ import { wireDriver } from "../src/connectors/kafka/drivers/wire/driver.ts";
 import { kafkaSettings } from "../src/connectors/kafka/options.ts";
 import { freshName } from "../test/brokers/index.ts";
 import { type KafkaCluster, startKafka } from "../test/brokers/kafka.ts";
-import { committedOf, countOf, eachRecord, fill, quietKafka } from "../test/kafka-log.ts";
+import { committedOf, eachRecord, fill, quietKafka } from "../test/kafka-log.ts";
 import { benchContext } from "./context.ts";
 import type { Input, Output } from "./ends.ts";
 import type { Order } from "./orders.ts";
@@ -28,21 +28,30 @@ export class KafkaSide {
     return new KafkaSide(owned.bootstrap, owned);
   }
 
-  async create(topic: string, partitions: number): Promise<string> {
-    await this.#client.create([{ topic, partitions, replicationFactor: 1 }]);
+  async create(topic: string, partitions: number, retained?: Retained): Promise<string> {
+    const configEntries = Object.entries(retained ?? {}).map(([name, value]) => ({ name, value }));
+    await this.#administer((admin) =>
+      admin.createTopics({
+        topics: [{ topic, numPartitions: partitions, replicationFactor: 1, configEntries }],
+      }),
+    );
     return topic;
   }
 
   async remove(topic: string | undefined): Promise<void> {
-    if (topic === undefined) return;
-    const admin = quietKafka(this.bootstrap).admin();
-    await admin.connect();
-    await admin.deleteTopics({ topics: [topic] }).finally(() => admin.disconnect());
+    if (topic !== undefined) await this.#administer((admin) => admin.deleteTopics({ topics: [topic] }));
   }
 
-  async end(topic: string): Promise<number> {
+  /** Messages ever written to a topic, those too that it no longer holds. */
+  async written(topic: string): Promise<number> {
     const offsets = await this.#client.offsets(topic);
-    return offsets.reduce((sum, { earliest, latest }) => sum + latest - earliest, 0);
+    return offsets.reduce((sum, { latest }) => sum + latest, 0);
+  }
+
+  async #administer(use: (admin: KafkaAdmin) => Promise<unknown>): Promise<void> {
+    const admin = quietKafka(this.bootstrap).admin();
+    await admin.connect();
+    await use(admin).finally(() => admin.disconnect());
   }
 
   async close(): Promise<void> {
@@ -51,6 +60,14 @@ export class KafkaSide {
   }
 }
 
+/** What a topic holds at most, as Kafka's settings of a topic; all, where nothing is said. */
+export interface Retained {
+  /** Of a partition. A segment goes once those after it have as much, which the broker looks at every 5 minutes. */
+  readonly "retention.bytes": string;
+  readonly "segment.bytes": string;
+}
+
+type KafkaAdmin = ReturnType<ReturnType<typeof quietKafka>["admin"]>;
 type KafkaProducer = ReturnType<ReturnType<typeof quietKafka>["producer"]>;
 
 async function connectedProducer(bootstrap: string): Promise<KafkaProducer> {
@@ -63,16 +80,18 @@ export class KafkaInput implements Input {
   readonly #side: KafkaSide;
   readonly #orders: () => Iterable<Order>;
   readonly #partitions: number;
+  readonly #retained: Retained | undefined;
   #full: string | undefined;
   #empty: string | undefined;
   #group = "";
   #current = "";
   #producer: Promise<KafkaProducer> | undefined;
 
-  constructor(side: KafkaSide, orders: () => Iterable<Order>, partitions: number) {
+  constructor(side: KafkaSide, orders: () => Iterable<Order>, partitions: number, retained?: Retained) {
     this.#side = side;
     this.#orders = orders;
     this.#partitions = partitions;
+    this.#retained = retained;
   }
 
   async prepare(what: "full" | "empty"): Promise<Record<string, string>> {
@@ -89,7 +108,7 @@ export class KafkaInput implements Input {
       await (await this.#producer)?.disconnect();
       this.#producer = undefined;
       await this.#side.remove(this.#empty);
-      this.#empty = await this.#side.create(freshName("orders"), this.#partitions);
+      this.#empty = await this.#side.create(freshName("orders"), this.#partitions, this.#retained);
       this.#current = this.#empty;
     }
     return { KAFKA_BROKERS: this.#side.bootstrap, BENCH_INPUT: this.#current, BENCH_GROUP: this.#group };
@@ -97,7 +116,7 @@ export class KafkaInput implements Input {
 
   async unacknowledged(): Promise<number> {
     const [end, committed] = await Promise.all([
-      countOf(this.#side.bootstrap, this.#current),
+      this.#side.written(this.#current),
       committedOf(this.#side.bootstrap, this.#group, this.#current),
     ]);
     return end - committed;
@@ -119,23 +138,25 @@ export class KafkaInput implements Input {
 export class KafkaOutput implements Output {
   readonly #side: KafkaSide;
   readonly #partitions: number;
+  readonly #retained: Retained | undefined;
   #topic: string | undefined;
   #dead: string | undefined;
 
-  constructor(side: KafkaSide, partitions: number) {
+  constructor(side: KafkaSide, partitions: number, retained?: Retained) {
     this.#side = side;
     this.#partitions = partitions;
+    this.#retained = retained;
   }
 
   async prepare(): Promise<Record<string, string>> {
     await this.close();
-    this.#topic = await this.#side.create(freshName("accepted"), this.#partitions);
+    this.#topic = await this.#side.create(freshName("accepted"), this.#partitions, this.#retained);
     this.#dead = await this.#side.create(freshName("dead"), 1);
     return { KAFKA_BROKERS: this.#side.bootstrap, BENCH_OUTPUT: this.#topic, BENCH_DEAD: this.#dead };
   }
 
   count(): Promise<number> {
-    return this.#side.end(this.#topic!);
+    return this.#side.written(this.#topic!);
   }
 
   read(visit: (key: string | null, value: Buffer) => void): Promise<void> {
@@ -144,7 +165,7 @@ export class KafkaOutput implements Output {
     );
   }
 
-  async listen(visit: (value: Buffer) => void): Promise<() => Promise<void>> {
+  async listen(visit: (key: string | null, value: Buffer) => void): Promise<() => Promise<void>> {
     const topic = this.#topic!;
     const consumer = quietKafka(this.#side.bootstrap).consumer({
       groupId: freshName("listener"),
@@ -158,7 +179,7 @@ export class KafkaOutput implements Output {
     await consumer.run({
       autoCommit: false,
       eachBatch: async ({ batch }) => {
-        for (const { value } of batch.messages) visit(value!);
+        for (const { key, value } of batch.messages) visit(key?.toString() ?? null, value!);
       },
     });
     await joined;

@@ -1,5 +1,4 @@
-import { cpus } from "node:os";
-import { type Spread, save, spreadOf } from "./report.ts";
+import { machine, type Spread, save, spreadOf } from "./report.ts";
 import { outputOfScript } from "./script.ts";
 
 /** One that reports nanoseconds a message by name, of ours alone. */
@@ -29,7 +28,6 @@ function microJob(name: string, mode: "each" | "chain" | "keys", atMost?: number
         ...(atMost === undefined ? [] : ["", verdict(found, atMost)]),
       ].join("\n");
       console.log(`${table}\n`);
-      const machine = { cpus: cpus().length, model: cpus()[0]?.model ?? "unknown", node: process.version };
       if (keep) await save(name, { job: name, rounds, machine, nanoseconds: found }, table);
       return found;
     },

@@ -1,7 +1,8 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Contestant } from "./contestants.ts";
 import { checkOutput, type Input, type Output } from "./ends.ts";
-import { type Order, orders } from "./orders.ts";
+import { dueOf, Generator } from "./generator.ts";
+import { orders } from "./orders.ts";
 import { MeasuredProcess } from "./process.ts";
 import { type Latency, type Point, percentiles, type Sample, sampleOf } from "./sample.ts";
 
@@ -80,10 +81,10 @@ export class Pipeline {
     let firstAt: number | undefined;
     let [from, to] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
     const latencies: number[] = [];
-    const stop = await this.#output.listen((value) => {
+    const stop = await this.#output.listen((_key, value) => {
       const now = performance.now();
       firstAt ??= now;
-      const due = Number(/"ts":(\d+)/.exec(value.toString("latin1"))![1]) / 1_000;
+      const due = dueOf(value);
       if (due >= from && due < to) latencies.push(now - due);
     });
     const process =
@@ -91,7 +92,7 @@ export class Pipeline {
         ? undefined
         : new MeasuredProcess({ ...command, env: { ...command.env, ...env } });
     try {
-      const generator = new Generator(this.#input, rate);
+      const generator = new Generator(this.#input, rate, orders(Number.POSITIVE_INFINITY));
       while (performance.now() < to) {
         generator.tick();
         await wait(1);
@@ -121,61 +122,5 @@ export class Pipeline {
   async close(): Promise<void> {
     await this.#input.close();
     await this.#output.close();
-  }
-}
-
-/** Sends one order after another, each as soon as it is due. */
-class Generator {
-  readonly start = performance.now();
-  readonly #input: Input;
-  /** ms between two orders */
-  readonly #every: number;
-  readonly #orders = orders(Number.POSITIVE_INFINITY);
-  #next = 0;
-  #pending = new Set<Promise<void>>();
-  #failure: unknown;
-
-  constructor(input: Input, rate: number) {
-    this.#input = input;
-    this.#every = 1_000 / rate;
-  }
-
-  tick(): void {
-    if (this.#failure !== undefined) throw this.#failure;
-    const now = performance.now();
-    const due: Order[] = [];
-    for (; this.#due(this.#next) <= now; this.#next++) {
-      const { key, value } = this.#orders.next().value as Order;
-      const stamp = Math.round(this.#due(this.#next) * 1_000);
-      due.push({ key, value: value.replace(/"ts":\d+/, `"ts":${stamp}`) });
-    }
-    if (due.length === 0) return;
-    const sending: Promise<void> = this.#input
-      .send(due)
-      .catch((error) => {
-        this.#failure = error;
-      })
-      .finally(() => this.#pending.delete(sending));
-    this.#pending.add(sending);
-  }
-
-  async end(): Promise<void> {
-    await Promise.all(this.#pending);
-    if (this.#failure !== undefined) throw this.#failure;
-  }
-
-  /** How many were due in [from, to). */
-  dueIn(from: number, to: number): number {
-    let count = 0;
-    for (let i = 0; i < this.#next; i++) {
-      // As the stamps are rounded.
-      const due = Math.round(this.#due(i) * 1_000) / 1_000;
-      if (due >= from && due < to) count++;
-    }
-    return count;
-  }
-
-  #due(index: number): number {
-    return this.start + index * this.#every;
   }
 }

@@ -58,7 +58,7 @@ export class MeasuredProcess {
     // A child that has ended takes its own highest along; the sum of those that run was seen before.
     this.#peakMiB = Math.max(
       this.#peakMiB,
-      all.reduce((sum, pid) => sum + peakOf(pid), 0),
+      all.reduce((sum, pid) => sum + memoryOf(pid, "VmHWM"), 0),
     );
     return all.reduce((sum, pid) => sum + cpuOf(pid), 0);
   }
@@ -66,6 +66,11 @@ export class MeasuredProcess {
   /** Highest resident memory at any look: each process's own highest, added up. */
   get peakMiB(): number {
     return this.#peakMiB;
+  }
+
+  /** Resident memory at this moment, MiB. */
+  residentMiB(): number {
+    return this.#processes().reduce((sum, pid) => sum + memoryOf(pid, "VmRSS"), 0);
   }
 
   /** Tells it to end in good order, and insists after a while. */
@@ -108,8 +113,12 @@ function cpuOf(pid: number): number {
   return [11, 12, 13, 14].reduce((sum, field) => sum + Number(fields[field] ?? 0), 0) * tickMicros;
 }
 
-function peakOf(pid: number): number {
-  return Number(/VmHWM:\s+(\d+) kB/.exec(proc(`${pid}/status`))?.[1] ?? 0) / 1_024;
+/** MiB: resident now, or its highest so far. */
+function memoryOf(pid: number, field: "VmRSS" | "VmHWM"): number {
+  const line = proc(`${pid}/status`)
+    .split("\n")
+    .find((text) => text.startsWith(field));
+  return Number(/\d+/.exec(line ?? "")?.[0] ?? 0) / 1_024;
 }
 
 /** Empty for a process that is gone. */

@@ -149,9 +149,9 @@ export class RabbitmqOutput implements Output {
     await channel.close();
   }
 
-  async listen(visit: (value: Buffer) => void): Promise<() => Promise<void>> {
+  async listen(visit: (key: string | null, value: Buffer) => void): Promise<() => Promise<void>> {
     const channel = await this.#side.openChannel();
-    await channel.consume(this.#queue!, (message) => message !== null && visit(message.content), {
+    await channel.consume(this.#queue!, (message) => message !== null && visit(null, message.content), {
       noAck: true,
     });
     return () => channel.close();

@@ -25,6 +25,13 @@ export interface Spread {
 
 type Spreads = Partial<Record<Figure, Spread>>;
 
+/** What figures were taken on. */
+export const machine = {
+  cpus: cpus().length,
+  model: cpus()[0]?.model ?? "unknown",
+  node: process.version,
+} as const;
+
 /** What a comparison found. */
 export interface Result {
   readonly job: string;
@@ -32,7 +39,7 @@ export interface Result {
   readonly pairs: number;
   /** Messages a second at which latencies were taken. */
   readonly latencyRate?: number;
-  readonly machine: { readonly cpus: number; readonly model: string; readonly node: string };
+  readonly machine: typeof machine;
   readonly contestants: Readonly<Record<string, Spreads>>;
   /** Ours to the other's, round by round. */
   readonly ratios: Readonly<Record<string, Spreads>>;
@@ -62,7 +69,7 @@ export function resultOf(
     messages,
     pairs: our.length,
     ...(latencyRate === undefined ? {} : { latencyRate }),
-    machine: { cpus: cpus().length, model: cpus()[0]?.model ?? "unknown", node: process.version },
+    machine,
     contestants: Object.fromEntries(
       [...samples].map(([name, all]) => [name, spreads((figure) => all.map(figures[figure].of))]),
     ),
@@ -145,7 +152,7 @@ function shownAs(spread: Spread | undefined): string {
 }
 
 /** Three digits that mean something. */
-function rounded(value: number): number {
+export function rounded(value: number): number {
   return Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3));
 }
 

@@ -1,17 +1,20 @@
-// npm run bench -- [job…] [--peers a,b|none] [--pairs 5] [--messages N] [--latency 15] [--driver wire|kafkajs] [--save]
+// npm run bench -- [job…] [--peers a,b|none] [--pairs 5] [--messages N] [--latency 15] [--minutes 30] [--driver wire|kafkajs] [--save]
 // npm run bench -- --smoke [--save]
 //
 // See README.md beside it.
 import { parseArgs } from "node:util";
 import { isKnown } from "../src/runner/warnings.ts";
 import { compare } from "./compare.ts";
+import { endurance } from "./endurance.ts";
 import { jobs } from "./jobs.ts";
 import { microJobs } from "./micro.ts";
 import { smoke } from "./smoke.ts";
 
-const usage = `usage: npm run bench -- [job…] [--peers a,b|none] [--pairs 5] [--messages N] [--latency SECONDS] [--driver wire|kafkajs] [--save]
+const names = [...jobs, ...microJobs, endurance].map(({ name }) => name);
+
+const usage = `usage: npm run bench -- [job…] [--peers a,b|none] [--pairs 5] [--messages N] [--latency SECONDS] [--minutes 30] [--driver wire|kafkajs] [--save]
        npm run bench -- --smoke [--save]
-jobs: ${[...jobs, ...microJobs].map(({ name }) => name).join(", ")}`;
+jobs: ${names.join(", ")}`;
 
 function misuse(problem: string): never {
   console.error(`${problem}\n${usage}`);
@@ -27,6 +30,7 @@ function options() {
         pairs: { type: "string", default: "5" },
         messages: { type: "string" },
         latency: { type: "string", default: "15" },
+        minutes: { type: "string", default: "30" },
         driver: { type: "string", default: "wire" },
         smoke: { type: "boolean", default: false },
         save: { type: "boolean", default: false },
@@ -56,7 +60,8 @@ process.env.BENCH_KAFKA_DRIVER = values.driver;
 const pairs = number("pairs", values.pairs, 1);
 const during = number("latency", values.latency, 0) * 1_000;
 const messages = values.messages === undefined ? undefined : number("messages", values.messages, 1_000);
-const unknown = positionals.find((name) => ![...jobs, ...microJobs].some((job) => job.name === name));
+const minutes = number("minutes", values.minutes, 1);
+const unknown = positionals.find((name) => !names.includes(name));
 if (unknown !== undefined) misuse(`there is no job "${unknown}"`);
 
 if (values.smoke) process.exitCode = (await smoke(values.save)) ? 0 : 1;
@@ -70,4 +75,5 @@ else {
     await compare(job, { pairs, peers, messages: messages ?? job.messages, during, save: values.save });
   }
   for (const job of microJobs.filter(({ name }) => wanted(name))) await job.run(pairs, values.save);
+  if (wanted(endurance.name)) await endurance.run(minutes, values.save);
 }
