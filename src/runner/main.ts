@@ -1,11 +1,11 @@
 import { holdStopSignals } from "./early-signals.ts";
-import { boundYoungGeneration } from "./young-generation.ts";
+import { boundHeapGrowth } from "./heap-growth.ts";
 
 // Before anything else is loaded, which takes a second on a slow machine. Only a run has something to do when it is
 // told to stop; other commands just end.
 if (process.argv[2] === "run") {
   holdStopSignals();
-  boundYoungGeneration();
+  boundHeapGrowth();
 }
 const [{ messageOf }, { cli }, { ExitCode }] = await Promise.all([
   import("../errors.ts"),

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { test } from "node:test";
 import { promisify } from "node:util";
 
-const module = new URL("young-generation.ts", import.meta.url).href;
+const module = new URL("heap-growth.ts", import.meta.url).href;
 
 /** MiB that a process has for new objects after a second of work in which many survive for a while. */
 async function afterWork(before: string): Promise<number> {
@@ -25,7 +25,7 @@ async function afterWork(before: string): Promise<number> {
 
 test("what is kept for new objects stays small, however much survives for a while", async () => {
   const bounded = await afterWork(
-    `const { boundYoungGeneration } = await import(${JSON.stringify(module)}); boundYoungGeneration();`,
+    `const { boundHeapGrowth } = await import(${JSON.stringify(module)}); boundHeapGrowth();`,
   );
   assert.ok(bounded >= 8 && bounded <= 32, `${bounded} MiB`);
 });
