@@ -47,6 +47,9 @@ export type Event =
   | { readonly kind: "stall" | "sick" | "full"; readonly target: number }
   /** Offsets that hold no message; and old messages, done with, that retention deletes. */
   | { readonly kind: "gap" | "retire"; readonly source: number; readonly partition: number }
+  /** A topic gets partitions: of an input, keys go elsewhere from then on; of an output, they stay where they are. */
+  | { readonly kind: "growInput"; readonly source: number; readonly partitions: number }
+  | { readonly kind: "growOutput"; readonly target: number; readonly partitions: number }
   /** The wall clock is set. */
   | { readonly kind: "clock"; readonly ms: number }
   | {
@@ -59,6 +62,8 @@ export type Event =
 const source = fc.nat(2);
 /** The three sinks, and the dead letters. */
 const target = fc.nat(3);
+/** Partitions of a topic that has grown. */
+const grown = fc.integer({ min: partitions + 1, max: partitions + 2 });
 const one = <const K extends string>(...kinds: K[]) => fc.constantFrom(...kinds);
 
 export const feed: fc.Arbitrary<Event> = fc.record({
@@ -104,6 +109,13 @@ export const event: fc.Arbitrary<Event> = fc.oneof(
   },
   {
     weight: 1,
+    arbitrary: fc.oneof(
+      fc.record({ kind: one("growInput"), source, partitions: grown }),
+      fc.record({ kind: one("growOutput"), target, partitions: grown }),
+    ),
+  },
+  {
+    weight: 1,
     arbitrary: fc.record({
       kind: one("clock"),
       ms: fc.constantFrom(-86_400_000, -3_600_000, -1_000, 1_000, 3_600_000, 86_400_000),
@@ -137,6 +149,7 @@ export const calmEvent = event.filter(
       "expire",
       "join",
       "leave",
+      "growInput",
       "cutRabbitmq",
       "withhold",
       "confirm",
@@ -195,7 +208,7 @@ export class World {
     for (const name of queues) this.broker.feed(name, []);
     const sinkOf = (broker: Broker, name: string): Sink =>
       broker === "kafka"
-        ? kafkaConnection.sink({ topic: name })
+        ? kafkaConnection.sink({ topic: name, metadataAge: "1s" })
         : rabbitmqConnection.sink({ queue: name, unconfirmed: 17 });
     const sinks = graph.sinks.map((broker, number) => sinkOf(broker, `out${number}`));
     this.plan = planOf(graph, {
@@ -330,6 +343,13 @@ export class World {
         if (done !== undefined) faults.deleteRecords(`in${event.source}`, event.partition, done);
         break;
       }
+      case "growInput":
+        this.#disturbed();
+        faults.growPartitions(`in${event.source}`, event.partitions);
+        break;
+      case "growOutput":
+        faults.growPartitions(targetName(event.target), event.partitions);
+        break;
       case "clock":
         clock.jumpWall(event.ms);
         break;
