@@ -12,6 +12,10 @@ const none = -1;
 const reach = 256;
 const smallest = 256;
 
+/** Places of an entry's link. The fourth is empty: no link lies across two lines of the processor's cache. */
+const [hashAt, newer, older] = [0, 1, 2];
+const linkOf = (entry: number) => entry << 2;
+
 /**
  * The ids that dedup remembers as done: at most `capacity`, each for at most `ttl` ms from the moment it was added.
  * Asking for an id makes it recent again but no younger. Forgetting one only lets a duplicate pass.
@@ -28,18 +32,20 @@ export class RecentIds {
   readonly #forgotten: Forgotten;
   #capacity: number;
   #size = 0;
-  /** Entry numbers + 1, by hash; 0 where there is none. Twice the room or more, and a power of 2. */
+  /**
+   * By hash, in twice the room or more, a power of 2: entry number + 1, or 0 where there is none, and beside it the
+   * whole hash, so that looking past other ids fetches nothing of theirs from memory.
+   */
   #table = new Int32Array(0);
   #mask = 0;
-  /** By entry: the id, its hash, when it was added, and its neighbours in the list. */
+  /** By entry: the id, and when it was added. */
   #ids: (string | undefined)[] = [];
-  #hashes = new Int32Array(0);
   #added = new Float64Array(0);
-  #newer = new Int32Array(0);
-  #older = new Int32Array(0);
+  /** By entry, in one piece of memory: its hash, and its neighbours in the list. */
+  #links = new Int32Array(0);
   #newest = none;
   #oldest = none;
-  /** First of the entries not in use, which `newer` chains. */
+  /** First of the entries not in use, which "newer" chains. */
   #free = none;
   /** While {@link entries} are read: the list stays as it is, and this is the capacity from then on. */
   #frozen: number | undefined;
@@ -109,7 +115,7 @@ export class RecentIds {
 
   /** What is remembered, the least recent first, with when it was added. What has expired may be among it. */
   *entries(): Generator<{ readonly id: string; readonly added: number }> {
-    for (let entry = this.#oldest; entry !== none; entry = this.#newer[entry]!) {
+    for (let entry = this.#oldest; entry !== none; entry = this.#links[linkOf(entry) + newer]!) {
       yield { id: this.#ids[entry]!, added: this.#added[entry]! };
     }
   }
@@ -126,9 +132,12 @@ export class RecentIds {
   }
 
   #find(id: string, hash: number): number {
-    for (let at = hash & this.#mask; this.#table[at] !== 0; at = (at + 1) & this.#mask) {
-      const entry = this.#table[at]! - 1;
-      if (this.#hashes[entry] === hash && this.#ids[entry] === id) return entry;
+    const table = this.#table;
+    const mask = this.#mask;
+    for (let at = hash & mask; table[at << 1] !== 0; at = (at + 1) & mask) {
+      if (table[(at << 1) + 1] !== hash) continue;
+      const entry = table[at << 1]! - 1;
+      if (this.#ids[entry] === id) return entry;
     }
     return none;
   }
@@ -136,7 +145,7 @@ export class RecentIds {
   #insert(id: string, hash: number, added: number): void {
     let at = hash & this.#mask;
     let distance = 0;
-    while (this.#table[at] !== 0) {
+    while (this.#table[at << 1] !== 0) {
       if (++distance === reach) {
         this.#forgotten.evicted++;
         return;
@@ -144,10 +153,12 @@ export class RecentIds {
       at = (at + 1) & this.#mask;
     }
     const entry = this.#free;
-    this.#free = this.#newer[entry]!;
-    this.#table[at] = entry + 1;
+    const link = linkOf(entry);
+    this.#free = this.#links[link + newer]!;
+    this.#table[at << 1] = entry + 1;
+    this.#table[(at << 1) + 1] = hash;
     this.#ids[entry] = id;
-    this.#hashes[entry] = hash;
+    this.#links[link + hashAt] = hash;
     this.#added[entry] = added;
     this.#link(entry);
     this.#size++;
@@ -163,61 +174,67 @@ export class RecentIds {
   #remove(entry: number): void {
     const table = this.#table;
     const mask = this.#mask;
-    let hole = this.#hashes[entry]! & mask;
-    while (table[hole] !== entry + 1) hole = (hole + 1) & mask;
+    const link = linkOf(entry);
+    let hole = this.#links[link + hashAt]! & mask;
+    while (table[hole << 1] !== entry + 1) hole = (hole + 1) & mask;
     // Whatever was put further on because this place was taken moves up, so that no search stops short of it.
-    for (let at = (hole + 1) & mask; table[at] !== 0; at = (at + 1) & mask) {
-      const home = this.#hashes[table[at]! - 1]! & mask;
+    for (let at = (hole + 1) & mask; table[at << 1] !== 0; at = (at + 1) & mask) {
+      const home = table[(at << 1) + 1]! & mask;
       if (((at - home) & mask) >= ((at - hole) & mask)) {
-        table[hole] = table[at]!;
+        table[hole << 1] = table[at << 1]!;
+        table[(hole << 1) + 1] = table[(at << 1) + 1]!;
         hole = at;
       }
     }
-    table[hole] = 0;
+    table[hole << 1] = 0;
     this.#unlink(entry);
     this.#ids[entry] = undefined;
-    this.#newer[entry] = this.#free;
+    this.#links[link + newer] = this.#free;
     this.#free = entry;
     this.#size--;
   }
 
   /** Makes the entry the most recent. */
   #link(entry: number): void {
-    this.#older[entry] = this.#newest;
-    this.#newer[entry] = none;
+    const link = linkOf(entry);
+    this.#links[link + older] = this.#newest;
+    this.#links[link + newer] = none;
     if (this.#newest === none) this.#oldest = entry;
-    else this.#newer[this.#newest] = entry;
+    else this.#links[linkOf(this.#newest) + newer] = entry;
     this.#newest = entry;
   }
 
   #unlink(entry: number): void {
-    const older = this.#older[entry]!;
-    const newer = this.#newer[entry]!;
-    if (older === none) this.#oldest = newer;
-    else this.#newer[older] = newer;
-    if (newer === none) this.#newest = older;
-    else this.#older[newer] = older;
+    const links = this.#links;
+    const link = linkOf(entry);
+    const before = links[link + older]!;
+    const after = links[link + newer]!;
+    if (before === none) this.#oldest = after;
+    else links[linkOf(before) + newer] = after;
+    if (after === none) this.#newest = before;
+    else links[linkOf(after) + older] = before;
   }
 
   /** Moves everything, oldest first, into arrays for `room` entries. */
   #rebuild(room: number): void {
     const ids = this.#ids;
-    const hashes = this.#hashes;
     const added = this.#added;
-    const newer = this.#newer;
+    const links = this.#links;
     let entry = this.#oldest;
-    this.#table = new Int32Array(2 ** Math.ceil(Math.log2(room * 2)));
-    this.#mask = this.#table.length - 1;
+    const places = 2 ** Math.ceil(Math.log2(room * 2));
+    this.#table = new Int32Array(places * 2);
+    this.#mask = places - 1;
     this.#ids = new Array(room).fill(undefined);
-    this.#hashes = new Int32Array(room);
     this.#added = new Float64Array(room);
-    this.#newer = Int32Array.from({ length: room }, (_, i) => (i + 1 < room ? i + 1 : none));
-    this.#older = new Int32Array(room);
+    this.#links = new Int32Array(linkOf(room));
+    for (let i = 0; i < room; i++) this.#links[linkOf(i) + newer] = i + 1 < room ? i + 1 : none;
     this.#free = 0;
     this.#newest = none;
     this.#oldest = none;
     this.#size = 0;
-    for (; entry !== none; entry = newer[entry]!) this.#insert(ids[entry]!, hashes[entry]!, added[entry]!);
+    for (; entry !== none; entry = links[linkOf(entry) + newer]!) {
+      this.#insert(ids[entry]!, links[linkOf(entry) + hashAt]!, added[entry]!);
+    }
   }
 }
 

@@ -189,4 +189,15 @@ export const dedup: readonly Mutant[] = [
       test: "an id that was delivered",
     },
   },
+  {
+    name: "ids with one hash are one",
+    breaks: "C7",
+    file: "src/operators/recent-ids.ts",
+    text: "      if (this.#ids[entry] === id) return entry;",
+    becomes: "      return entry;",
+    killer: {
+      file: "src/operators/recent-ids.test.ts",
+      test: "ids with one hash are still two ids",
+    },
+  },
 ];
