@@ -114,8 +114,8 @@ function compressed(codec: "lz4" | "zstd"): Job {
   return {
     name: `orders-${codec}`,
     messages: 1_000_000,
-    contestants: [ours("orders.ts", env), ours("orders.ts", {}, "ours, uncompressed"), ...ordersPeers(env)],
-    goals: [{ figure: "steady", against: "ours, uncompressed", atLeast: 0.8 }],
+    contestants: [ours("orders.ts", env), ours("orders.ts", {}, "ours uncompressed"), ...ordersPeers(env)],
+    goals: [{ figure: "steady", against: "ours uncompressed", atLeast: 0.8 }],
     open: between(["kafka"], kafkaToKafka(4)),
   };
 }
@@ -123,7 +123,7 @@ function compressed(codec: "lz4" | "zstd"): Job {
 /** The same job on ever more partitions: what a message costs should not grow. */
 function partitionsJob(): Job {
   const counts = [4, 1, 32, 256];
-  const nameOf = (count: number) => (count === 4 ? "ours" : `ours, partitions: ${count}`);
+  const nameOf = (count: number) => (count === 4 ? "ours" : `ours on ${count} partitions`);
   return {
     name: "partitions",
     messages: 1_000_000,
@@ -179,7 +179,7 @@ export const jobs: readonly Job[] = [
       { figure: "steady", against: "platformatic", atLeast: 2.5 },
       { figure: "steady", against: "kafka-streams", atLeast: 1.1 },
       { figure: "steady", against: "own-driver", atLeast: 0.85 },
-      { figure: "steadyCpu", against: "kafka-streams", atMost: 0.45 },
+      { figure: "cpu", against: "kafka-streams", atMost: 0.45 },
       { figure: "peakMiB", atMost: 300 },
       { figure: "p99", atMost: 60 },
     ],
@@ -189,7 +189,7 @@ export const jobs: readonly Job[] = [
     name: "orders-workers",
     messages: 1_000_000,
     contestants: [
-      ours("orders.ts", {}, "ours, 2 workers", ["--workers", "2"]),
+      ours("orders.ts", {}, "ours with 2 workers", ["--workers", "2"]),
       ours("orders.ts"),
       kafkaStreams(),
       franzGo("orders"),
@@ -203,7 +203,7 @@ export const jobs: readonly Job[] = [
   {
     name: "orders-prompt",
     messages: 1_000_000,
-    contestants: [ours("orders.ts", { BENCH_WITHIN: "0ms" }), ours("orders.ts", {}, "ours, with a window")],
+    contestants: [ours("orders.ts", { BENCH_WITHIN: "0ms" }), ours("orders.ts", {}, "ours with a window")],
     goals: [{ figure: "p99", atMost: 10 }],
     open: between(["kafka"], kafkaToKafka(4)),
   },
