@@ -27,5 +27,5 @@ test("what is kept for new objects stays small, however much survives for a whil
   const bounded = await afterWork(
     `const { boundHeapGrowth } = await import(${JSON.stringify(module)}); boundHeapGrowth();`,
   );
-  assert.ok(bounded >= 8 && bounded <= 32, `${bounded} MiB`);
+  assert.ok(bounded >= 16 && bounded <= 48, `${bounded} MiB`);
 });
