@@ -50,7 +50,7 @@ export async function compare(job: Job, options: CompareOptions): Promise<Result
       for (const contestant of [...taking.slice(shift), ...taking.slice(0, shift)]) {
         const sample = await open.throughput(contestant);
         const latency =
-          open.latency === undefined || during === 0
+          open.latency === undefined || during === 0 || contestant.promisesLess
             ? undefined
             : await open.latency(contestant, { rate: latencyRate, warmUp, during });
         withLatency ||= latency !== undefined;

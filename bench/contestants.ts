@@ -15,7 +15,7 @@ export interface Contestant {
   absence?(): string | undefined;
   /** What starts it. It may build something first, and what is built is kept. */
   command(): Promise<Command>;
-  /** It does not acknowledge what it has written, and so nothing of the kind is asked of it. */
+  /** It does not acknowledge what it has written, nor pass on each message at once: neither is asked of it. */
   readonly promisesLess?: true;
 }
 
