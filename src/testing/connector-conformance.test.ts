@@ -238,5 +238,5 @@ test("what a test cannot do, or a source does not promise, is an exemption with 
     sinkScenarios.map(({ exemption }) => exemption(sink)),
     [impossible, undefined, impossible],
   );
-  for (const { run } of sinkScenarios) await run(sink);
+  for (const { exemption, run } of sinkScenarios) if (exemption(sink) !== undefined) await run(sink);
 });
