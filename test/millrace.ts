@@ -74,7 +74,7 @@ export class Millrace {
   }
 
   /** Waits for a log line with this text. */
-  async logged(text: string, within = 30_000): Promise<void> {
+  async logged(text: string, within = 60_000): Promise<void> {
     await until(
       `the runner logs "${text}"`,
       () => {

@@ -514,7 +514,7 @@ test("a drain that does not finish in time exits 1 and acknowledges nothing of i
   const asked = performance.now();
   program.kill("SIGTERM");
   assert.deepEqual(await program.ended, { code: 1, signal: null });
-  assert.ok(performance.now() - asked < 15_000, "the default of 30 s was waited for");
+  assert.ok(performance.now() - asked < 25_000, "the default of 30 s was waited for");
   const error = program.logs().find(({ level }) => level === "error");
   assert.equal(error?.code, "drain-timeout");
   assert.match(String(error?.msg), /3 messages still in flight/);

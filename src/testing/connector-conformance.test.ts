@@ -221,3 +221,22 @@ for (const kind of ["source", "sink"] as const) {
     });
   }
 }
+
+test("what a test cannot do, or a source does not promise, is an exemption with its reason", async () => {
+  const impossible = "nobody can";
+  const under = sourceUnderTest("drops on reconnect");
+  const [, , lost, reopened] = sourceScenarios;
+  const still = { ...under, cut: { impossible } };
+  assert.equal(lost!.exemption(under), undefined);
+  assert.equal(lost!.exemption(still), impossible);
+  await lost!.run(still);
+  const capabilities = { ...under.source.capabilities, replays: false };
+  const once = { ...under, source: { ...under.source, capabilities } };
+  assert.match(reopened!.exemption(once)!, /capabilities/);
+  const sink = { ...sinkUnderTest("acks early"), stall: { impossible } };
+  assert.deepEqual(
+    sinkScenarios.map(({ exemption }) => exemption(sink)),
+    [impossible, undefined, impossible],
+  );
+  for (const { exemption, run } of sinkScenarios) if (exemption(sink) !== undefined) await run(sink);
+});

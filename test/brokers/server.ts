@@ -98,7 +98,7 @@ export class Server {
     // A busy machine takes a while to tell all of them, and one that still runs could answer.
     const isStopped = (task: string) =>
       /^\d+ \(.*\) [Tt] /s.test(readFileSync(`${tasks}/${task}/stat`, "utf8"));
-    for (const until = Date.now() + 5_000; !readdirSync(tasks).every(isStopped); ) {
+    for (const until = Date.now() + 30_000; !readdirSync(tasks).every(isStopped); ) {
       if (Date.now() > until) throw new Error(`${this.#command.name} does not stop`);
     }
   }

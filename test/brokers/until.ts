@@ -10,7 +10,7 @@ const EVERY_MS = 25;
 export async function until<T>(
   what: string,
   condition: () => T | Promise<T>,
-  within = 30_000,
+  within = 60_000,
 ): Promise<Exclude<T, false | undefined | null | 0 | "">> {
   const deadline = performance.now() + within;
   for (;;) {

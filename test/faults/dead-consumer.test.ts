@@ -24,23 +24,25 @@ function started(t: TestContext, text: string, env: NodeJS.ProcessEnv): Millrace
 }
 
 async function delivers(runner: Millrace, count: number): Promise<void> {
-  await until(
-    `${count} are delivered`,
-    async () => (await runner.status()).conservation.delivered >= count,
-    30_000,
-  );
+  await until(`${count} are delivered`, async () => (await runner.status()).conservation.delivered >= count);
 }
 
 /** It is named while it lasts, and once in the log; afterwards all is well. */
 async function namesIt(t: TestContext, runner: Millrace, lane: string): Promise<void> {
   const http = await runner.http();
   const began = performance.now();
-  const stall = await until("it is named", async () => (await runner.status()).sources[0]!.stall, 20_000);
-  assert.equal(stall.awaiting, "source");
-  assert.deepEqual(
-    stall.lanes.map(({ name }) => name),
-    [lane],
+  // On a busy machine it may be over before anybody looks; the log then has it all the same.
+  const stall = await until(
+    "it is named",
+    async () => (await runner.status()).sources[0]!.stall ?? runner.stderr.includes("it moves again"),
   );
+  if (stall !== true) {
+    assert.equal(stall.awaiting, "source");
+    assert.deepEqual(
+      stall.lanes.map(({ name }) => name),
+      [lane],
+    );
+  }
   const readyz = await fetch(`${http}/readyz`);
   const metrics = await (await fetch(`${http}/metrics`)).text();
   // It may be over by now: then it was all said before.
@@ -49,10 +51,13 @@ async function namesIt(t: TestContext, runner: Millrace, lane: string): Promise<
     assert.match(await readyz.text(), new RegExp(`gives nothing of ${lane}`));
     assert.match(metrics, /millrace_source_stalled\{[^}]*awaiting="source"\} 1/);
   }
-  await runner.logged("it moves again", 30_000);
+  await runner.logged("it moves again");
   t.diagnostic(`named and read on after ${Math.round(performance.now() - began)} ms`);
-  await until("it is ready", async () => (await fetch(`${http}/readyz`)).status === 200, 20_000);
-  assert.equal(runner.stderr.match(/gives nothing of/g)?.length, 1);
+  await until("it is ready", async () => (await fetch(`${http}/readyz`)).status === 200);
+  assert.deepEqual(
+    [...runner.stderr.matchAll(/gives nothing of (\S+?)[,;:]? /g)].map(([, name]) => name),
+    [lane],
+  );
   assert.equal((await runner.status()).counters.stalls_total, 1);
 }
 

@@ -50,7 +50,7 @@ async function elect(port: number, topic: string, partitions: readonly number[])
   try {
     socket.write(Buffer.concat([length, body]));
     // Some partitions may have no other leader to offer just now, so the answer's errors are nobody's business.
-    await once(socket, "data", { signal: AbortSignal.timeout(10_000) });
+    await once(socket, "data", { signal: AbortSignal.timeout(60_000) });
   } finally {
     socket.destroy();
   }

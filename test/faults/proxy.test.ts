@@ -267,7 +267,7 @@ test("all that a Kafka client does goes through the proxies, and a lost reply le
 
 test("a publish whose confirm is cut is in RabbitMQ's queue, one that is cut itself is not", {
   ...needs("rabbitmq"),
-  timeout: 60_000,
+  timeout: 180_000,
 }, async (t) => {
   const url = new URL((await sharedRabbitmq()).url);
   const faults = new Faults();

@@ -51,6 +51,9 @@ export class Faults {
   }
 }
 
+/** Hears what one connection carries, in portions of any size; called for each new one. */
+export type Listens = () => (direction: Direction, portion: Buffer) => void;
+
 /**
  * A TCP proxy on loopback that understands what it carries, so that a connection can be cut exactly between what
  * a broker did and what its client hears of it.
@@ -66,11 +69,20 @@ export class TcpProxy {
     this.port = (server.address() as AddressInfo).port;
   }
 
-  /** Listens on `port` (0: any free one) and passes on to `target`, also a port on loopback. */
-  static async start(protocol: Protocol, faults: Faults, port: number, target: number): Promise<TcpProxy> {
+  /**
+   * Listens on `port` (0: any free one) and passes on to `target`, also a port on loopback; `listens` is told of all that
+   * arrives, before it is passed on.
+   */
+  static async start(
+    protocol: Protocol,
+    faults: Faults,
+    port: number,
+    target: number,
+    listens?: Listens,
+  ): Promise<TcpProxy> {
     const links = new Set<Link>();
     const server = createServer((client) => {
-      const link = new Link(protocol, faults, client, dial({ host: "127.0.0.1", port: target }));
+      const link = new Link(protocol, faults, client, dial({ host: "127.0.0.1", port: target }), listens);
       links.add(link);
       link.closed.then(() => links.delete(link));
     });
@@ -102,9 +114,14 @@ class Link {
   readonly #client: Socket;
   readonly #broker: Socket;
 
-  constructor(protocol: Protocol, faults: Faults, client: Socket, broker: Socket) {
+  constructor(protocol: Protocol, faults: Faults, client: Socket, broker: Socket, listens?: Listens) {
     this.#client = client;
     this.#broker = broker;
+    const hear = listens?.();
+    if (hear !== undefined) {
+      client.on("data", (portion) => hear("request", portion));
+      broker.on("data", (portion) => hear("reply", portion));
+    }
     const looks = protocol();
     const cut = () => this.cut();
     new Flow("request", new FrameSplitter(looks.request), faults, client, broker, cut);

@@ -97,7 +97,7 @@ onEachDriver(
     const before = performance.now();
     const { code, stdout, stderr } = await runner.stop();
     assert.equal(code, 0, stderr);
-    assert.ok(performance.now() - before < 10_000);
+    assert.ok(performance.now() - before < 25_000);
     assert.doesNotMatch(stdout, /≠/);
     assert.match(why, new RegExp(`127\\.0\\.0\\.1:${port}`), "readiness names what is waited for");
   },
@@ -499,7 +499,7 @@ export default topology("${name}", (t) => {
       const before = performance.now();
       const { code, stdout, stderr } = await runMillrace(t, ["run", file, "--until-idle"]);
       assert.equal(code, expected, stderr);
-      assert.ok(performance.now() - before < 30_000);
+      assert.ok(performance.now() - before < 60_000);
       assert.doesNotMatch(`${stdout}${stderr}`, /cAnArY/);
       assert.equal(await countOf(kafka.bootstrap, `${name}.out`), expected === 0 ? 20 : 0);
     }

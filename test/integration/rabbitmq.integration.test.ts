@@ -357,7 +357,7 @@ export default topology("${name}", (t) => {
     const { code, stdout, stderr } = await runMillrace(t, ["run", file, "--until-idle"], { AMQP_URL: url });
     assert.equal(code, 78, stderr);
     assert.match(stderr, words);
-    assert.ok(performance.now() - before < 20_000);
+    assert.ok(performance.now() - before < 60_000);
     assert.doesNotMatch(`${stdout}${stderr}`, /cAnArY|guest:guest/);
   }
   // It may log in now, and may touch nothing.

@@ -87,7 +87,7 @@ test("seed 002.1: at least once runs embedded: notifications from the outbox go 
     { KAFKA_BROKERS: "", AIDBOX_DESTINATION: "" },
   );
   assert.equal(code, 0, stderr);
-  assert.ok(performance.now() - started < 30_000, "the slow pattern holds nothing up");
+  assert.ok(performance.now() - started < 60_000, "the slow pattern holds nothing up");
   const written = await dumped(folder, "aidbox-forms");
   assert.deepEqual(written.map(({ value }) => value).sort(), [...valid].sort());
   for (const { key, value } of written) assert.equal(key, focusOf(value as string));

@@ -566,7 +566,7 @@ test("a sink that is closed while stdin is still open lets the process end", asy
     "bash",
     ["-c", `exec 3<> <(:); exec "$0" --input-type=module -e "$1" <&3`, process.execPath, program],
     {
-      timeout: 30_000,
+      timeout: 120_000,
       encoding: "utf8",
     },
   );

@@ -177,8 +177,8 @@ interface RelayOptions {
 /** A run from a queue to a sink. */
 function relay(t: TestContext, options: RelayOptions): Relay {
   const { url, sinkUrl = url, connection, source, sink, deadLetters } = options;
-  const broker = rabbitmq({ url, heartbeat: "1s", connectTimeout: "3s", ...connection });
-  const far = sinkUrl === url ? broker : rabbitmq({ url: sinkUrl, heartbeat: "1s", connectTimeout: "3s" });
+  const broker = rabbitmq({ url, connectTimeout: "3s", ...connection });
+  const far = sinkUrl === url ? broker : rabbitmq({ url: sinkUrl, connectTimeout: "3s" });
   const nodes = { source: broker.source(source), sink: far.sink(sink) };
   assert.deepEqual([...broker.problems!, ...nodes.source.problems, ...nodes.sink.problems], []);
   const plan: Plan = {
@@ -613,6 +613,7 @@ test("a broker of one's own", needs("own rabbitmq"), async (t) => {
     await hand.fill(from, numbers(2_000));
     const { run } = relay(t, {
       url,
+      connection: { heartbeat: "1s" },
       source: { queue: from, prefetch: 50 },
       sink: { queue: to, unconfirmed: 10 },
     });
@@ -673,7 +674,7 @@ test("a broker of one's own", needs("own rabbitmq"), async (t) => {
     await broker.kill();
     const before = performance.now();
     assert.deepEqual(await run.drain(), { how: "done" });
-    assert.ok(performance.now() - before < 10_000);
+    assert.ok(performance.now() - before < 25_000);
     await broker.restart();
   });
 });

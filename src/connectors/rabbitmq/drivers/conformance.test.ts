@@ -126,14 +126,14 @@ class Ear {
 
   async hears(expected: string): Promise<void> {
     const count = expected === "" ? 0 : expected.split(",").length;
-    await until(`${expected} is heard, not only ${this.heard}`, () => this.deliveries.length >= count, 5_000);
+    await until(`${expected} is heard, not only ${this.heard}`, () => this.deliveries.length >= count);
     // Whatever was sent too much has arrived after a round trip.
     if (this.end === undefined) await this.channel.prefetch(1);
     assert.equal(this.heard, expected);
   }
 
   async closesWith(code: number): Promise<AmqpError> {
-    await until("the channel is closed", () => this.end, 5_000);
+    await until("the channel is closed", () => this.end);
     assert.equal(this.end!.error?.replyCode, code);
     return this.end!.error!;
   }
@@ -171,7 +171,7 @@ class Mouth extends Ear {
   }
 
   async confirmedAll(): Promise<readonly string[]> {
-    await until("all is confirmed", () => this.#answered.size === this.#said, 5_000);
+    await until("all is confirmed", () => this.#answered.size === this.#said);
     return this.events;
   }
 }
@@ -315,7 +315,7 @@ const scenarios: Record<string, (bed: Bed) => Promise<void>> = {
     await ear.hears("0,1,2");
     const other = await bed.channel();
     await other.channel.deleteQueue(queue);
-    await until("the consumer is cancelled", () => ear.cancels === 1, 5_000);
+    await until("the consumer is cancelled", () => ear.cancels === 1);
     ear.channel.ack(1, false);
     ear.channel.ack(3, true);
     // A new queue of that name can be consumed on the same channel, and its tags go on.
@@ -335,11 +335,11 @@ const scenarios: Record<string, (bed: Bed) => Promise<void>> = {
     await first.hears("0,1,2,3");
     const second = await bed.channel();
     await second.consume(queue, 1);
-    await until("4 is delivered", () => second.deliveries.length === 1, 5_000);
+    await until("4 is delivered", () => second.deliveries.length === 1);
     await first.channel.close();
     for (let tag = 1; tag <= 7; tag++) {
       second.channel.ack(tag, false);
-      await until(`delivery ${tag + 1}`, () => second.deliveries.length === tag + 1, 5_000);
+      await until(`delivery ${tag + 1}`, () => second.deliveries.length === tag + 1);
     }
     assert.equal(second.heard, "4,0r,1r,2r,3r,5,6,7");
   },
@@ -415,7 +415,7 @@ const scenarios: Record<string, (bed: Bed) => Promise<void>> = {
     const ear = await bed.channel();
     await ear.consume(queue, 1);
     for (let count = 1; count <= 3; count++) {
-      await until(`delivery ${count}`, () => ear.deliveries.length === count, 5_000);
+      await until(`delivery ${count}`, () => ear.deliveries.length === count);
       ear.channel.reject(count, true);
     }
     assert.deepEqual(
@@ -621,7 +621,7 @@ const scenarios: Record<string, (bed: Bed) => Promise<void>> = {
     await mouth.confirmedAll();
     const ear = await bed.channel();
     await ear.consume(queue, 2);
-    await until("both arrive", () => ear.deliveries.length === 2, 5_000);
+    await until("both arrive", () => ear.deliveries.length === 2);
     const [first, second] = ear.deliveries;
     assert.deepEqual(first!.content, content);
     assert.equal(second!.content.length, 0);

@@ -128,7 +128,7 @@ const groups: readonly { readonly name: string; readonly first: Join; readonly s
 ];
 
 for (const { name, first, second } of groups) {
-  test(`one group: ${name}`, { ...needs("kafka"), timeout: 60_000 }, async (t) => {
+  test(`one group: ${name}`, { ...needs("kafka"), timeout: 180_000 }, async (t) => {
     const kafka = await sharedKafka();
     const topic = await kafka.createTopic(freshName("mixed"), { partitions: partitions.length });
     const group = freshName("group");

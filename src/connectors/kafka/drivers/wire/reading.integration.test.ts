@@ -145,7 +145,7 @@ test("what Java's transactional producer commits is read, all of it and nothing 
 
 test("where a topic keeps the time of appending, that is a message's time", {
   ...needs("kafka"),
-  timeout: 60_000,
+  timeout: 180_000,
 }, async (t) => {
   const kafka = await sharedKafka();
   const topic = await kafka.createTopic(freshName("appended"), {
@@ -168,7 +168,7 @@ test("where a topic keeps the time of appending, that is a message's time", {
 
 test("batches larger than a fetch, beside partitions of which only a part fits in", {
   ...needs("kafka"),
-  timeout: 60_000,
+  timeout: 180_000,
 }, async (t) => {
   const kafka = await sharedKafka();
   const topic = await kafka.createTopic(freshName("large"), { partitions: 3 });
@@ -216,7 +216,7 @@ function impatient(context: Context): Context {
 for (const protocol of ["incremental", "classic"] as const) {
   test(`partitions that a topic gets later are read from their beginning, those it had go on (${protocol})`, {
     ...needs("kafka"),
-    timeout: 60_000,
+    timeout: 180_000,
   }, async (t) => {
     const kafka = await sharedKafka();
     const topic = await kafka.createTopic(freshName("growing"), { partitions: 1 });
