@@ -264,6 +264,20 @@ async function withSink(under: SinkUnderTest, use: (bed: SinkBed) => Promise<voi
   }
 }
 
+/** Whatever becomes of it, the broker goes on afterwards: another scenario may be next. */
+async function whileStalled<T>(
+  under: SinkUnderTest,
+  stall: (stalls: boolean) => Promise<void>,
+  use: () => Promise<T>,
+): Promise<T> {
+  await finished(under, stall.call(under, true));
+  try {
+    return await use();
+  } finally {
+    await finished(under, stall.call(under, false));
+  }
+}
+
 const messages = (values: readonly string[]) => values.map((value) => ({ key: Buffer.from("k"), value }));
 
 /** What must hold of every sink, whatever its broker. See {@link sourceScenarios}. */
@@ -275,14 +289,14 @@ export const sinkScenarios: readonly ConformanceScenario<SinkUnderTest>[] = [
       const { stall } = under;
       if (typeof stall !== "function") return;
       await withSink(under, async (bed) => {
-        await finished(under, stall.call(under, true));
-        const written = bed.write(messages(numbers(0, 5)));
-        const settled = () => written.flatMap(({ outcomes }) => outcomes).some((one) => one !== "inFlight");
-        await aWhile(under);
-        if (settled()) {
-          throw new ConformanceError("early-ack", "a message was settled while the broker stored nothing");
-        }
-        await finished(under, stall.call(under, false));
+        const written = await whileStalled(under, stall, async () => {
+          const written = bed.write(messages(numbers(0, 5)));
+          await aWhile(under);
+          if (written.some(({ outcomes }) => outcomes.some((one) => one !== "inFlight"))) {
+            throw new ConformanceError("early-ack", "a message was settled while the broker stored nothing");
+          }
+          return written;
+        });
         await expect(under, "lost-write", "nothing was settled after the broker went on", () =>
           written.flatMap(({ outcomes }) => outcomes).every((one) => one === "delivered"),
         );
@@ -321,12 +335,12 @@ export const sinkScenarios: readonly ConformanceScenario<SinkUnderTest>[] = [
         await expect(under, "lost-write", "not all were settled", () =>
           written.flat().every(({ outcomes }) => outcomes.every((one) => one === "delivered")),
         );
-        await finished(under, stall.call(under, true));
-        for (let i = 1; i < 6; i++) written.push(bed.write(messages(numbers(i * 3, i * 3 + 3))));
-        // What is under way has left by then.
-        await aWhile(under);
-        await finished(under, cut.call(under));
-        await finished(under, stall.call(under, false));
+        await whileStalled(under, stall, async () => {
+          for (let i = 1; i < 6; i++) written.push(bed.write(messages(numbers(i * 3, i * 3 + 3))));
+          // What is under way has left by then.
+          await aWhile(under);
+          await finished(under, cut.call(under));
+        });
         const all = () => written.flat();
         await expect(under, "lost-write", "what was under way was never settled", () =>
           all().every(({ outcomes }) => outcomes.every((one) => one === "delivered")),

@@ -62,6 +62,7 @@ export class TcpProxy {
   readonly port: number;
   readonly #server: Server;
   readonly #links: Set<Link>;
+  #holds = false;
 
   private constructor(server: Server, links: Set<Link>) {
     this.#server = server;
@@ -83,17 +84,28 @@ export class TcpProxy {
     const links = new Set<Link>();
     const server = createServer((client) => {
       const link = new Link(protocol, faults, client, dial({ host: "127.0.0.1", port: target }), listens);
+      if (proxy.#holds) link.hold(true);
       links.add(link);
       link.closed.then(() => links.delete(link));
     });
     server.listen(port, "127.0.0.1");
     await once(server, "listening");
-    return new TcpProxy(server, links);
+    const proxy = new TcpProxy(server, links);
+    return proxy;
   }
 
   /** Connections open now. */
   get connections(): number {
     return this.#links.size;
+  }
+
+  /**
+   * From now on nothing is passed on, also of connections to come, or, with false, all that was kept is. What is cut
+   * while it is kept is lost.
+   */
+  hold(holds: boolean): void {
+    this.#holds = holds;
+    for (const link of this.#links) link.hold(holds);
   }
 
   /** Cuts every connection, wherever it stands. */
@@ -113,6 +125,7 @@ class Link {
   readonly closed: Promise<void>;
   readonly #client: Socket;
   readonly #broker: Socket;
+  readonly #flows: readonly Flow[];
 
   constructor(protocol: Protocol, faults: Faults, client: Socket, broker: Socket, listens?: Listens) {
     this.#client = client;
@@ -124,9 +137,15 @@ class Link {
     }
     const looks = protocol();
     const cut = () => this.cut();
-    new Flow("request", new FrameSplitter(looks.request), faults, client, broker, cut);
-    new Flow("reply", new FrameSplitter(looks.reply), faults, broker, client, cut);
+    this.#flows = [
+      new Flow("request", new FrameSplitter(looks.request), faults, client, broker, cut),
+      new Flow("reply", new FrameSplitter(looks.reply), faults, broker, client, cut),
+    ];
     this.closed = Promise.all([client, broker].map(ended)).then(() => {});
+  }
+
+  hold(holds: boolean): void {
+    for (const flow of this.#flows) flow.hold(holds);
   }
 
   /** What was passed on before arrives; then both sides see the end. */
@@ -155,6 +174,7 @@ class Flow {
   #waiting: Buffer[] | undefined;
   #over = false;
   #swallows = false;
+  #held = false;
 
   constructor(
     direction: Direction,
@@ -175,8 +195,18 @@ class Flow {
       if (this.#waiting === undefined) to.destroySoon();
     });
     to.on("drain", () => {
-      if (this.#waiting === undefined) from.resume();
+      this.#resume();
     });
+  }
+
+  hold(holds: boolean): void {
+    this.#held = holds;
+    if (holds) this.#from.pause();
+    else this.#resume();
+  }
+
+  #resume(): void {
+    if (this.#waiting === undefined && !this.#held) this.#from.resume();
   }
 
   #pass(portion: Buffer): void {
@@ -207,7 +237,7 @@ class Flow {
       this.#waiting = undefined;
       for (const bytes of waiting) this.#to.write(bytes);
       if (this.#from.closed) this.#to.destroySoon();
-      else this.#from.resume();
+      else this.#resume();
     }, ms);
     this.#from.pause();
   }

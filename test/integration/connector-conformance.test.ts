@@ -25,9 +25,9 @@ import { EmbeddedKafka } from "../../src/connectors/kafka/drivers/embedded/index
 import type { EmbeddedRabbitmq } from "../../src/connectors/rabbitmq/drivers/embedded/broker.ts";
 import { openDatabase } from "../../src/connectors/sql/drivers/sqlite/open.ts";
 import { RunEmbeddedBrokers } from "../../src/runner/embedded-brokers.ts";
-import { freshName, needs, ownKafka, ownRabbitmq, sharedPostgres } from "../brokers/index.ts";
+import { freshName, needs, ownKafka, sharedPostgres, sharedRabbitmq } from "../brokers/index.ts";
 import type { KafkaCluster } from "../brokers/kafka.ts";
-import type { RabbitmqBroker } from "../brokers/rabbitmq.ts";
+import type { Rabbitmq } from "../brokers/rabbitmq.ts";
 import { until } from "../brokers/until.ts";
 import { AmqpAcknowledged } from "../faults/amqp-acknowledged.ts";
 import { amqpFrames } from "../faults/amqp-frames.ts";
@@ -183,6 +183,9 @@ async function realKafka(t: TestContext, cluster: KafkaCluster, driver: "wire" |
   const cut = async () => {
     for (const proxy of proxies) proxy.cutAll();
   };
+  const stall = async (stalls: boolean) => {
+    for (const proxy of proxies) proxy.hold(stalls);
+  };
   const brokers = proxies.map(({ port }) => `127.0.0.1:${port}`).join(",");
   const connection = kafka({ brokers, driver, requestTimeout: "10s" });
   const freshTopic = () => cluster.createTopic(freshName("conform"), { partitions: 1 });
@@ -209,7 +212,7 @@ async function realKafka(t: TestContext, cluster: KafkaCluster, driver: "wire" |
         ...time,
         sink: connection.sink({ topic }),
         stored: async () => (await readTopic(cluster.bootstrap, topic)).map(({ value }) => String(value)),
-        stall: async (stalls) => (stalls ? cluster.pause(0) : cluster.resume(0)),
+        stall,
         cut,
       };
     },
@@ -226,24 +229,27 @@ test("real Kafka", needs("own kafka"), async (t) => {
 });
 
 /** A proxy before the broker cuts its connections, and hears what is acknowledged. */
-async function realRabbitmq(
-  t: TestContext,
-  broker: RabbitmqBroker,
-  type: "classic" | "quorum",
-): Promise<Pair> {
+async function realRabbitmq(t: TestContext, broker: Rabbitmq, type: "classic" | "quorum"): Promise<Pair> {
   const told = new AmqpAcknowledged();
-  const port = Number(new URL(broker.url).port);
+  const through = new URL(broker.url);
+  const port = Number(through.port || 5672);
   const proxy = await TcpProxy.start(amqpFrames, new Faults(), 0, port, told.listens);
   t.after(() => proxy.close());
+  through.host = `127.0.0.1:${proxy.port}`;
   const model = await connect(broker.url);
-  t.after(() => model.close());
   const direct = await model.createConfirmChannel();
+  const queues: string[] = [];
+  t.after(async () => {
+    for (const queue of queues) await direct.deleteQueue(queue);
+    await model.close();
+  });
   const time = realTime(t);
   const cut = async () => proxy.cutAll();
   const targetOf = () => {
     const queue = freshName("conform");
+    queues.push(queue);
     const connection = rabbitmq({
-      url: broker.url.replace(String(port), String(proxy.port)),
+      url: through.href,
       queues: { [queue]: { type } },
     });
     return { queue, connection };
@@ -279,15 +285,15 @@ async function realRabbitmq(
           await channel.close();
           return values;
         },
-        stall: async (stalls) => (stalls ? broker.pause() : broker.resume()),
+        stall: async (stalls) => proxy.hold(stalls),
         cut,
       };
     },
   };
 }
 
-test("real RabbitMQ", needs("own rabbitmq"), async (t) => {
-  const broker = await ownRabbitmq(t);
+test("real RabbitMQ", needs("rabbitmq"), async (t) => {
+  const broker = await sharedRabbitmq();
   for (const type of ["classic", "quorum"] as const) {
     await t.test(`${type} queue`, async (t) =>
       assert.deepEqual(await conforms(t, await realRabbitmq(t, broker, type)), []),
