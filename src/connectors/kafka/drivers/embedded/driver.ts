@@ -135,11 +135,19 @@ class EmbeddedClient implements KafkaClient, ConnectedClient {
   }
 }
 
+/**
+ * As rude as an idempotent producer that learns its next sequence number from the answer (kafkajs): two batches of one
+ * partition that are out at once have the same number, so the broker takes the second for the first sent again, and
+ * acknowledges it without storing it. A batch that is sent again after its answer was lost is stored twice, as when the
+ * broker has forgotten the producer meanwhile.
+ */
 class EmbeddedProducer implements Producer {
   readonly #cluster: EmbeddedKafka;
   readonly #connection: Connection;
   readonly #clock: Clock;
   readonly #requestTimeout: number;
+  /** How many batches are out, by partition. */
+  readonly #out = new Map<string, number>();
 
   constructor(cluster: EmbeddedKafka, connection: Connection, clock: Clock, requestTimeout: number) {
     this.#cluster = cluster;
@@ -153,16 +161,20 @@ class EmbeddedProducer implements Producer {
   }
 
   send(batches: readonly EncodedBatch[]): Promise<readonly ProduceResult[]> {
-    const encoded = batches.map((batch) => {
+    const fresh: EmbeddedBatch[] = [];
+    const taken: ProduceResult[] = [];
+    for (const batch of batches) {
       if (!(batch instanceof EmbeddedBatch)) throw new TypeError("a batch of another driver");
-      return batch;
-    });
-    return new Promise((resolve, reject) => {
+      const { topic, partition } = batch;
+      if (this.#count(batch, 1) === 1) fresh.push(batch);
+      else taken.push({ topic, partition, offset: undefined, error: undefined });
+    }
+    const answered = new Promise<readonly ProduceResult[]>((resolve, reject) => {
       this.#connection.call<readonly ProduceResult[]>(
         "produce",
         (answer) => {
-          const store = () => answer.result(this.#cluster.produce(encoded));
-          if (!this.#cluster.faults.stalls(encoded, store)) return store();
+          const store = () => answer.result([...this.#cluster.produce(fresh), ...taken]);
+          if (!this.#cluster.faults.stalls(batches, store)) return store();
           this.#clock.after(this.#requestTimeout, () =>
             reject(new DriverError("retry", `no answer to produce within ${this.#requestTimeout} ms`)),
           );
@@ -170,6 +182,17 @@ class EmbeddedProducer implements Producer {
         { result: resolve, fail: reject },
       );
     });
+    return answered.finally(() => {
+      for (const batch of batches) this.#count(batch, -1);
+    });
+  }
+
+  #count({ topic, partition }: TopicPartition, change: 1 | -1): number {
+    const key = `${topic}/${partition}`;
+    const out = (this.#out.get(key) ?? 0) + change;
+    if (out === 0) this.#out.delete(key);
+    else this.#out.set(key, out);
+    return out;
   }
 
   async close(): Promise<void> {
