@@ -212,6 +212,7 @@ function letterOf({ chunk, index, failure, node }: Rejected, stub: boolean, now:
     ["millrace-error-target", target],
     ["millrace-error-position", String(chunk.records.position(record))],
     ["millrace-error-time", new Date(now).toISOString()],
+    ["millrace-error-timestamp", String(chunk.records.timestamp(record))],
   ];
   if (failure.path !== undefined) headers.push(["millrace-error-path", failure.path]);
   if (partition !== undefined) headers.push(["millrace-error-partition", String(partition)]);
@@ -233,6 +234,7 @@ function letterOf({ chunk, index, failure, node }: Rejected, stub: boolean, now:
     key: bare ? null : key,
     value: stub ? null : value,
     headers,
-    timestamp: chunk.records.timestamp(record),
+    // Not the message's own: a topic refuses one that lies too far ahead, and throws an old one away at once.
+    timestamp: now,
   };
 }

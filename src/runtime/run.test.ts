@@ -403,6 +403,17 @@ test("a rejected message settles once its dead letter is acknowledged, with its 
   assert.equal(running.status().conservation.deadLettered, 1);
 });
 
+test("a dead letter is of the time it was made, and names its message's own, whatever that is", async () => {
+  const { context, from, dead, begin, run } = setup({ middle: [rejectB] });
+  const running = begin();
+  await running.started;
+  from.offer("b");
+  await run(10);
+  const letter = dead.batches[0]!;
+  assert.ok(Math.abs(letter.timestamp(0) - context.clock.wall()) < 1_000);
+  assert.equal(new Map(letter.headers(0)).get("millrace-error-timestamp"), "7");
+});
+
 test("a rejection with no dead letters stops the run, and nothing is acknowledged", async () => {
   const { context, from, begin } = setup({ middle: [rejectB], deadLetters: false });
   const running = begin();

@@ -193,6 +193,51 @@ onEachDriver(
   },
 );
 
+onEachDriver(
+  "times that the topic refuses, and its dead letters' would too: those messages alone are dead-lettered",
+  { ...needs("kafka"), timeout: 60_000 },
+  async (t, driver) => {
+    const kafka = await sharedKafka();
+    const name = freshName("times");
+    const tolerant = {
+      "message.timestamp.after.max.ms": String(2n ** 63n - 1n),
+      "message.timestamp.before.max.ms": String(2n ** 63n - 1n),
+    };
+    const strict = {
+      "message.timestamp.after.max.ms": "3600000",
+      "message.timestamp.before.max.ms": "3600000",
+    };
+    await kafka.createTopic(`${name}.in`, { partitions: 1, settings: tolerant });
+    for (const topic of ["out", "dead"])
+      await kafka.createTopic(`${name}.${topic}`, { partitions: 1, settings: strict });
+    const now = Date.now();
+    const day = 86_400_000;
+    const times = [now, now + 3_650 * day, now, now - 10 * day, now, 0, now];
+    const producer = quietKafka(kafka.bootstrap).producer();
+    await producer.connect();
+    const messages = times.map((time, n) => ({ value: String(n), timestamp: String(time) }));
+    await producer.send({ topic: `${name}.in`, messages });
+    await producer.disconnect();
+    const { code, stdout, stderr } = await runMillrace(
+      t,
+      ["run", flow(t, driver, name, "batch({ count: 7 })"), "--until-idle"],
+      { KAFKA_BROKERS: kafka.bootstrap },
+    );
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /accepted 7 = delivered 4 \+ deadLettered 3\n$/);
+    const out = await readTopic(kafka.bootstrap, `${name}.out`);
+    assert.deepEqual(
+      out.map(({ value }) => value),
+      ["0", "2", "4", "6"],
+    );
+    const dead = await readTopic(kafka.bootstrap, `${name}.dead`);
+    assert.deepEqual(
+      dead.map(({ value, headers }) => [value, String(headers?.["millrace-error-timestamp"])]),
+      [1, 3, 5].map((n) => [String(n), String(times[n])]),
+    );
+  },
+);
+
 /** Delivers `n` numbers each time it is called, and tells the next one. */
 function feeder(kafka: Kafka, topic: string): (count: number) => Promise<number> {
   let next = 0;

@@ -25,6 +25,17 @@ export const failures: readonly Mutant[] = [
     },
   },
   {
+    name: "a dead letter keeps its message's own time",
+    breaks: "A7",
+    file: "src/runtime/dead-letter.ts",
+    text: "    timestamp: now,",
+    becomes: "    timestamp: chunk.records.timestamp(record),",
+    killer: {
+      file: "src/runtime/run.test.ts",
+      test: "a dead letter is of the time it was made, and names its message's own, whatever that is",
+    },
+  },
+  {
     name: "a rejected message settles before its dead letter is written",
     breaks: "A1",
     file: "src/runtime/dead-letter.ts",

@@ -3,6 +3,28 @@ import type { Mutant } from "./mutants.ts";
 /** RabbitMQ's source and sink. */
 export const rabbitmq: readonly Mutant[] = [
   {
+    name: "a stream is read like a queue",
+    breaks: "A1",
+    file: "src/connectors/rabbitmq/source.ts",
+    text: "if (this.#consumption?.takeDoubt() !== true ||",
+    becomes: "if (this.#consumption !== undefined ||",
+    killer: {
+      file: "src/connectors/rabbitmq/source.test.ts",
+      test: "a stream is refused at its first message",
+    },
+  },
+  {
+    name: "a queue whose messages came out of a stream is taken for one",
+    breaks: "A7",
+    file: "src/connectors/rabbitmq/declare.ts",
+    text: "if (setting === undefined || setting.name in settings) return false;",
+    becomes: "if (setting === undefined || setting.name in settings) return true;",
+    killer: {
+      file: "src/connectors/rabbitmq/source.test.ts",
+      test: "a queue is read on, though what it holds came out of a stream once",
+    },
+  },
+  {
     name: "rabbitmq: what was received is acknowledged",
     breaks: "A1",
     file: "src/connectors/rabbitmq/source.ts",

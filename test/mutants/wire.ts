@@ -45,6 +45,17 @@ export const wire: readonly Mutant[] = [
     killer: { file: decoding, test: "a compressed batch that is damaged inside, or too large, is an error" },
   },
   {
+    name: "wire: what a broker says of a batch is not read where it says something of a record",
+    breaks: "A7",
+    file: `${folder}/produce-exchange.ts`,
+    text: "const ofBatch = each.readNullableString();",
+    becomes: "const ofBatch = ofRecord ?? each.readNullableString();",
+    killer: {
+      file: `${folder}/produce-exchange.test.ts`,
+      test: "what a broker says about a record and about its batch is read, and what follows it too",
+    },
+  },
+  {
     name: "wire: another batch takes the number of one whose outcome is unknown",
     breaks: "A5",
     file: `${folder}/producer.ts`,

@@ -1,7 +1,22 @@
 import type { Requirement, Unmet } from "../../component/connection.ts";
 import { MillraceError } from "../../errors.ts";
-import type { AmqpChannel, AmqpConnection, AmqpError, ExchangeSettings, QueueSettings } from "./driver.ts";
-import { differenceOf, isMismatch, isMissing, lastingError, missingRemedy, missingTarget } from "./errors.ts";
+import type {
+  AmqpChannel,
+  AmqpConnection,
+  AmqpError,
+  ExchangeSettings,
+  FieldValue,
+  QueueSettings,
+} from "./driver.ts";
+import {
+  differenceOf,
+  isMismatch,
+  isMissing,
+  lastingError,
+  missingRemedy,
+  missingSetting,
+  missingTarget,
+} from "./errors.ts";
 import type { Declarations } from "./options.ts";
 
 /** What a missing queue is made as where nothing declares it: durable, and else as the vhost has it (classic). */
@@ -120,6 +135,30 @@ async function declareQueue(
   } catch (error) {
     throw mismatch(error, "queue", name, address);
   }
+}
+
+/** No queue has more settings that could be told one by one. */
+const mostSettings = 20;
+
+/**
+ * Whether a queue that is there is a stream. No answer tells its type; but declared again it must be as it is, and is
+ * refused for what differs, one setting after another. False where this user may not declare, and it cannot be told.
+ */
+export async function isStream(administration: Administration, name: string): Promise<boolean> {
+  const settings: Record<string, FieldValue> = { "x-queue-type": "stream" };
+  for (let i = 0; i < mostSettings; i++) {
+    try {
+      await administration.ask((channel) =>
+        channel.assertQueue(name, { durable: true, arguments: { ...settings } }),
+      );
+      return true;
+    } catch (error) {
+      const setting = isMismatch(error) ? missingSetting(error as AmqpError) : undefined;
+      if (setting === undefined || setting.name in settings) return false;
+      settings[setting.name] = setting.value;
+    }
+  }
+  return false;
 }
 
 function mismatch(error: unknown, kind: string, name: string, address: string): unknown {

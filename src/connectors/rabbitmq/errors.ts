@@ -58,6 +58,19 @@ export function differenceOf(error: AmqpError): string {
   return `"${argument}" is declared as ${plain(received!)} and is ${plain(current!)} on the broker`;
 }
 
+/** An argument that a queue has and its declaration has not, from the same words: "received none but current is …". */
+export function missingSetting(
+  error: AmqpError,
+): { readonly name: string; readonly value: string | number } | undefined {
+  const told =
+    /inequivalent arg '([^']*)'.*received none but current is the value '([^']*)'(?: of type '([^']*)')?/s.exec(
+      error.message,
+    );
+  if (told === null) return undefined;
+  const [, name, value, type] = told;
+  return { name: name!, value: type === "longstr" || Number.isNaN(Number(value)) ? value! : Number(value) };
+}
+
 /** RabbitMQ's "none" or "the value '4' of type 'signedint'". */
 function plain(value: string): string {
   if (value.startsWith("none")) return "not set";

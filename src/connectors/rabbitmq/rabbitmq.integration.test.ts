@@ -407,6 +407,32 @@ test("a queue deleted under its consumer is made again if it is declared", needs
   assert.deepEqual(await hand.take(to), ["before", "after"]);
 });
 
+test("a stream is refused, by its name, whether or not it gives anything", needs("rabbitmq"), async (t) => {
+  const { url } = await sharedRabbitmq();
+  const hand = await Hand.of(url);
+  t.after(() => hand.close());
+  const to = await hand.queue(t, url);
+  for (const after of [true, false]) {
+    const from = await hand.queue(t, url, {
+      "x-queue-type": "stream",
+      "x-max-length-bytes": 10_000_000,
+      "x-max-age": "1h",
+    });
+    await hand.fill(from, ["before"]);
+    const { run } = relay(t, { url, source: { queue: from, stallTimeout: "2s" }, sink: { queue: to } });
+    await run.started;
+    if (after) await hand.fill(from, ["after"]);
+    const result = await run.finished;
+    assert.equal(result.how, "failed");
+    assert.match((result as { error: Error }).error.message, new RegExp(`"${from}" on \\S+ is a stream`));
+  }
+  const classic = await hand.queue(t, url, { "x-max-length": 50 });
+  await hand.fill(classic, ["out of a stream"], { headers: { "x-stream-offset": 7 } });
+  const { run } = relay(t, { url, source: { queue: classic }, sink: { queue: to } });
+  await until("it went through", () => run.status().conservation.delivered === 1);
+  assert.deepEqual(await run.drain(), { how: "done" });
+});
+
 test(
   "a message that no queue takes goes to the dead letters with the reason",
   needs("rabbitmq"),

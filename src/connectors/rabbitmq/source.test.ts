@@ -240,6 +240,42 @@ test("a queue that is not as declared is named, with the difference", async () =
   });
 });
 
+for (const [type, what] of [
+  ["stream", "a stream is refused at its first message"],
+  ["classic", "a queue is read on, though what it holds came out of a stream once"],
+] as const) {
+  test(what, async () => {
+    const { clock, bed } = await open({
+      prepare: (broker) => {
+        broker.assertQueue("jobs", {
+          durable: true,
+          arguments: { "x-queue-type": type, "x-max-length-bytes": 9_000, "x-max-age": "1h" },
+        });
+        broker.feed("jobs", [{ value: Buffer.from("a"), headers: [["x-stream-offset", "0"]] }]);
+      },
+    });
+    await clock.run(100);
+    assert.deepEqual(bed.payloads, ["a"]);
+    if (type === "stream") assert.match(String(bed.failure), /"jobs" on \S+ is a stream/);
+    else assert.equal(bed.failure, undefined);
+  });
+}
+
+test("a stream that gives nothing of what it holds is refused once somebody asks why", async () => {
+  for (const ask of ["lag", "atEnd"] as const) {
+    const { clock, bed, session } = await open({
+      prepare: (broker) => {
+        broker.assertQueue("jobs", { durable: true, arguments: { "x-queue-type": "stream" } });
+        broker.feed("jobs", [{ value: Buffer.from("a") }]);
+        broker.dumbConsumers({ newOnes: true });
+      },
+    });
+    assert.equal(bed.failure, undefined);
+    await Promise.all([session[ask]!(), clock.run(100)]);
+    assert.match(String(bed.failure), /"jobs" on \S+ is a stream/);
+  }
+});
+
 test("a deleted queue shows in status; a declared one is made again and read on", async () => {
   const { context, clock, broker, bed, session, fed } = await open({
     count: 2,

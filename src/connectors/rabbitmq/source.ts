@@ -4,7 +4,7 @@ import { RecentErrors } from "../../component/recent-errors.ts";
 import type { LaneLag, SourceContext, SourceSession, SourceStatus } from "../../component/source.ts";
 import { MillraceError, messageOf } from "../../errors.ts";
 import type { Lane } from "../../message/lane.ts";
-import { Administration, administer, createMissing, declareAll, hasQueue } from "./declare.ts";
+import { Administration, administer, createMissing, declareAll, hasQueue, isStream } from "./declare.ts";
 import { DepthGate } from "./depth-gate.ts";
 import type { AmqpChannel, AmqpConnection, AmqpError, Delivery } from "./driver.ts";
 import { isInUse, isMissing, lastingError, missingTarget } from "./errors.ts";
@@ -29,6 +29,8 @@ const gateTick = 100;
 const downstreamTick = 1_000;
 /** Delivery tags begin with it on each channel. */
 const firstTag = 1;
+/** What a stream delivers has it, and so has what somebody copied out of one. */
+const streamHeader = "x-stream-offset";
 /** A consumer that lived so long was a good one, and the next wait begins small again, ms. */
 const goodAfter = 1_000;
 
@@ -164,7 +166,11 @@ class RabbitmqSourceSession implements SourceSession {
     const { messageCount } = await this.#administer().ask((channel) =>
       channel.checkQueue(this.#options.queue),
     );
-    if (messageCount > 0 || !(await consumption.roundTrip())) return false;
+    if (!(await consumption.roundTrip())) return false;
+    if (messageCount > 0) {
+      if (consumption.gotNothing) await this.#refuseStream();
+      return false;
+    }
     return consumption === this.#consumption && consumption.consuming && consumption.waiting === 0;
   }
 
@@ -178,9 +184,26 @@ class RabbitmqSourceSession implements SourceSession {
     if (consumption !== this.#consumption || lane === undefined) return [];
     // With a single active consumer the others get nothing, however much there is, and nobody tells them.
     const mayStandBy = consumerCount > 1 && lane.position === firstTag;
+    if (messageCount > 0 && consumption.gotNothing) await this.#refuseStream();
     return [
       { lane, lag: messageCount, asking: consumption.hasRoom && !mayStandBy && (this.#gate?.isOpen ?? true) },
     ];
+  }
+
+  /**
+   * To a stream an acknowledgement means nothing: what is in flight at a stop would never come again, and what was
+   * there before is never read. Asked only where there is a sign of it, once for each consumer.
+   */
+  async #refuseStream(): Promise<void> {
+    const { queue } = this.#options;
+    if (this.#consumption?.takeDoubt() !== true || !(await isStream(this.#administer(), queue))) return;
+    this.#context.intake.fail(
+      new MillraceError(
+        "target-mismatch",
+        `queue "${queue}" on ${this.#setting.address} is a stream, which keeps no account of what was acknowledged: after a restart messages would be missing`,
+        { remedy: "bind a quorum queue to the exchange that the stream is bound to, and read that one" },
+      ),
+    );
   }
 
   #administer(): Administration {
@@ -222,6 +245,9 @@ class RabbitmqSourceSession implements SourceSession {
         keyFromRoutingKey: this.#options.key === "routing-key",
         oldest: oldestUnacknowledged(this.#options),
         mayTakeIn: () => this.#gate?.isOpen ?? true,
+        likeStream: () => {
+          this.#refuseStream().catch(() => {});
+        },
       });
       this.#consumption = consumption;
       try {
@@ -402,6 +428,8 @@ interface ConsumptionOptions {
   readonly oldest: number;
   /** False while a gate is closed. */
   readonly mayTakeIn: () => boolean;
+  /** What was delivered looks as if it came from a stream. */
+  readonly likeStream: () => void;
 }
 
 /** Deliveries offered together: up to this tag, at this time. */
@@ -460,6 +488,9 @@ class Consumption {
   #fault: AmqpError | undefined;
   #whyRecycled: string | undefined;
   #tellEnded: ((how: "cancelled" | "closed" | "widened") => void) | undefined;
+  /** Nobody has asked yet whether the consumer has a stream before it. */
+  #doubt = true;
+  #delivered = 0;
 
   private constructor(context: SourceContext, connection: AmqpConnection, options: ConsumptionOptions) {
     this.#context = context;
@@ -507,6 +538,18 @@ class Consumption {
     return this.#arrived.length + (this.#lane === undefined ? 0 : this.#context.intake.waiting(this.#lane));
   }
 
+  /** The consumer asks for messages, and has got none yet. */
+  get gotNothing(): boolean {
+    return this.consuming && this.#delivered === 0;
+  }
+
+  /** True the first time it is called for a consumer. */
+  takeDoubt(): boolean {
+    const doubt = this.#doubt;
+    this.#doubt = false;
+    return doubt;
+  }
+
   /** The gate has changed. */
   takeHeld(): void {
     if (!this.#stopped && !this.#closed) this.#offer();
@@ -516,6 +559,8 @@ class Consumption {
     const { queue, consumerTag, exclusive, prefetch } = this.#options;
     await this.#channel.prefetch(this.#probing ? 1 : prefetch);
     const cancels = this.#cancels;
+    this.#doubt = true;
+    this.#delivered = 0;
     const tag = await this.#channel.consume(queue, { consumerTag, exclusive });
     // The queue may be gone again already, and the word of it comes before that of the start.
     this.#consumerTag = cancels === this.#cancels ? tag : undefined;
@@ -590,6 +635,9 @@ class Consumption {
 
   #deliver(delivery: Delivery): void {
     if (this.#stopped || this.#closed) return;
+    if (this.#delivered++ === 0 && delivery.properties.headers?.[streamHeader] !== undefined) {
+      this.#options.likeStream();
+    }
     this.#arrived.push(delivery);
     if (this.#offerScheduled) return;
     this.#offerScheduled = true;

@@ -54,15 +54,16 @@ export function produceExchange(
             const offset = Number(each.readInt64());
             each.readInt64();
             each.readInt64();
-            let detail: string | null = null;
+            let ofRecord: string | null = null;
             each.readArray((record) => {
               const index = record.readInt32();
               const message = record.readNullableString();
-              detail ??= message === null ? null : `record ${index}: ${message}`;
+              ofRecord ??= message === null ? null : `record ${index}: ${message}`;
             });
-            detail ??= each.readNullableString();
+            // Read whether or not it is told: what follows begins after it.
+            const ofBatch = each.readNullableString();
             each.readTaggedFields();
-            return { topic, partition, error, detail, offset };
+            return { topic, partition, error, detail: ofRecord ?? ofBatch, offset };
           },
           true,
           false,
