@@ -1,3 +1,4 @@
+import { MillraceError } from "millrace";
 import { type Database, openDatabase, type Session } from "./database.ts";
 import type { Range } from "./range.ts";
 import { insertAct, insertDocument, insertSection, type Value } from "./statements.ts";
@@ -10,6 +11,25 @@ export interface StoredDocument {
   readonly acts: readonly (readonly Value[])[];
 }
 
+/** Loaders that may start at once on an empty lake. */
+const mostAtOnce = 100;
+
+/**
+ * Makes the tables that are not there. Of those who make the same table at the same time PostgreSQL refuses all but one,
+ * "IF NOT EXISTS" or not, and does so once that one has committed: whoever is refused finds more there the next time.
+ */
+async function prepare(database: Database): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await database.transaction(createLakeTables);
+      return;
+    } catch (error) {
+      const isRefused = error instanceof MillraceError && error.code === "record-refused";
+      if (!isRefused || attempt === mostAtOnce) throw error;
+    }
+  }
+}
+
 /**
  * The lake that all ponds flow into. It also holds whose each range of identifiers is: the queue hands ranges out, but a
  * message of a queue can come twice, to two loaders, and what decides between them must not.
@@ -17,8 +37,13 @@ export interface StoredDocument {
 export class Lake {
   static async open(url: string): Promise<Lake> {
     const database = await openDatabase(url);
-    await database.transaction(createLakeTables);
-    return new Lake(database);
+    try {
+      await prepare(database);
+      return new Lake(database);
+    } catch (error) {
+      await database.close();
+      throw error;
+    }
   }
 
   readonly #database: Database;

@@ -7,6 +7,7 @@ import { needs, ownPostgres, sharedPostgres } from "../../test/brokers/index.ts"
 import { until } from "../../test/brokers/until.ts";
 import type { Millrace } from "../../test/millrace.ts";
 import { toHl7v3 } from "./hl7v3.ts";
+import { Lake } from "./lake.ts";
 import { bundle, documents, Hand, type Worker, XfmBed } from "./xfm-bed.ts";
 
 let bed: Promise<XfmBed> | undefined;
@@ -171,6 +172,15 @@ test("seed 004.5: loaders that are killed while they take a range never get one 
   );
   const messaging = await Hand.on(t, xfm.messagingUrl);
   await messaging.purge("pond-seq");
+});
+
+test("loaders that start at once on an empty lake all find its tables", {
+  ...needs("postgres"),
+  timeout: 120_000,
+}, async (t) => {
+  const lake = await (await sharedPostgres()).freshDatabase(t);
+  const opened = await Promise.all(Array.from({ length: 8 }, () => Lake.open(lake)));
+  await Promise.all(opened.map((one) => one.close()));
 });
 
 test("seed 004.10: a messaging broker and a database that die are waited for, and everything arrives", {
