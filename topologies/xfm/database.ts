@@ -10,6 +10,8 @@ export type Row = Readonly<Record<string, unknown>>;
 /** Statements within one transaction, with parameters `$1`, `$2` … */
 export interface Session {
   query(sql: string, values?: readonly Value[]): Promise<readonly Row[]>;
+  /** Goes on when no other transaction on this database has called it and not ended: one at a time from here on. */
+  lock(): Promise<void>;
 }
 
 /** PostgreSQL or SQLite, with what the pond and the lake need of them. */
@@ -56,6 +58,8 @@ class SqliteDatabase implements Database {
           const named = Object.fromEntries(values.map((value, i) => [`$${i + 1}`, value]));
           return this.#database.prepare(sql).all(named) as Row[];
         },
+        // BEGIN IMMEDIATE has it already.
+        lock: async () => {},
       });
       this.#database.exec("COMMIT");
       return result;
@@ -75,8 +79,9 @@ const busyFor = 1_000;
 /** SQLITE_CONSTRAINT, without its kind in the upper bits. */
 const constraint = 19;
 
-/** The key of the lock that stands for a whole database. Any number that nobody else uses in it. */
+/** The keys of the locks that stand for a whole database. Any numbers that nobody else uses in it. */
 const wholeDatabase = 7_207_001;
+const oneTransaction = 7_207_002;
 
 class PostgresDatabase implements Database {
   /** One connection: a lock that is held by it goes when it does, and then nothing may be written under it. */
@@ -101,6 +106,9 @@ class PostgresDatabase implements Database {
       await client.query("BEGIN");
       const result = await work({
         query: async (sql, values = []) => (await client.query(sql, [...values])).rows as Row[],
+        lock: async () => {
+          await client.query("SELECT pg_advisory_xact_lock($1)", [oneTransaction]);
+        },
       });
       await client.query("COMMIT");
       return result;

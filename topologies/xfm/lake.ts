@@ -1,5 +1,4 @@
-import { MillraceError } from "millrace";
-import { type Database, openDatabase, type Session } from "./database.ts";
+import { type Database, openDatabase } from "./database.ts";
 import type { Range } from "./range.ts";
 import { insertAct, insertDocument, insertSection, type Value } from "./statements.ts";
 import { createLakeTables } from "./tables.ts";
@@ -11,25 +10,6 @@ export interface StoredDocument {
   readonly acts: readonly (readonly Value[])[];
 }
 
-/** Loaders that may start at once on an empty lake. */
-const mostAtOnce = 100;
-
-/**
- * Makes the tables that are not there. Of those who make the same table at the same time PostgreSQL refuses all but one,
- * "IF NOT EXISTS" or not, and does so once that one has committed: whoever is refused finds more there the next time.
- */
-async function prepare(database: Database): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await database.transaction(createLakeTables);
-      return;
-    } catch (error) {
-      const isRefused = error instanceof MillraceError && error.code === "record-refused";
-      if (!isRefused || attempt === mostAtOnce) throw error;
-    }
-  }
-}
-
 /**
  * The lake that all ponds flow into. It also holds whose each range of identifiers is: the queue hands ranges out, but a
  * message of a queue can come twice, to two loaders, and what decides between them must not.
@@ -38,7 +18,11 @@ export class Lake {
   static async open(url: string): Promise<Lake> {
     const database = await openDatabase(url);
     try {
-      await prepare(database);
+      await database.transaction(async (session) => {
+        // Of those who make a table at the same time PostgreSQL refuses all but one, "IF NOT EXISTS" or not.
+        await session.lock();
+        await createLakeTables(session);
+      });
       return new Lake(database);
     } catch (error) {
       await database.close();
@@ -55,7 +39,8 @@ export class Lake {
   /** Makes the range the pond's own. False when some of it is another's already. Again for the same pond: true. */
   claim({ first, last }: Range, pond: string): Promise<boolean> {
     return this.#database.transaction(async (session) => {
-      await lockRanges(session);
+      // Two claims that overlap must not both find nothing.
+      await session.lock();
       const [taken] = await session.query(
         'SELECT pond FROM pond_range WHERE "last" >= $1 AND first <= $2 AND NOT (pond = $3 AND first = $4)',
         [first, last, pond, first],
@@ -83,7 +68,7 @@ export class Lake {
   /** From now on the pond owns nothing of this, so that another one may. */
   release({ first }: Range, unusedFrom: number, pond: string): Promise<void> {
     return this.#database.transaction(async (session) => {
-      await lockRanges(session);
+      await session.lock();
       if (unusedFrom <= first) {
         await session.query("DELETE FROM pond_range WHERE first = $1 AND pond = $2", [first, pond]);
       } else {
@@ -114,9 +99,4 @@ export class Lake {
   close(): Promise<void> {
     return this.#database.close();
   }
-}
-
-/** One claim after the other: two that overlap must not both find nothing. */
-async function lockRanges(session: Session): Promise<void> {
-  await session.query("UPDATE range_lock SET taken = taken + 1");
 }

@@ -22,9 +22,6 @@ const ofPond = [
 
 const ofLake = [
   `CREATE TABLE IF NOT EXISTS pond_range (first bigint PRIMARY KEY, "last" bigint NOT NULL, pond text NOT NULL)`,
-  // One row, which whoever changes pond_range holds.
-  "CREATE TABLE IF NOT EXISTS range_lock (one integer PRIMARY KEY, taken bigint NOT NULL)",
-  "INSERT INTO range_lock (one, taken) VALUES (1, 0) ON CONFLICT (one) DO NOTHING",
 ];
 
 export async function createPondTables(session: Session): Promise<void> {

@@ -183,7 +183,13 @@ class Database implements SqlConnection {
         if (await exists(client, driver, requirement.name)) continue;
         const statements = this.#creationOf(requirement, driver, inMemory);
         if (statements === undefined) continue;
-        await client.query(statements);
+        try {
+          await client.query(statements);
+        } catch (error) {
+          // Of two who make a table at once PostgreSQL refuses one, "IF NOT EXISTS" or not.
+          if (await exists(client, driver, requirement.name)) continue;
+          throw error;
+        }
         made.push(requirement);
       }
     });

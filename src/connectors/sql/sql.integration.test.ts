@@ -448,6 +448,25 @@ test("PostgreSQL: nothing is skipped when an earlier id commits later", needs("p
   assert.deepEqual(source.payloads, ["late id, early commit", "early id, late commit"]);
 });
 
+test(
+  "PostgreSQL: a table that another process makes at the same moment is there",
+  needs("postgres"),
+  async (t) => {
+    const bed = await databases[2]!.bed(t, pond);
+    const other = await second(t, bed);
+    await other.query("BEGIN");
+    await other.query(pond.tables.pond);
+    const created = bed.connection.create(bed.context, [
+      { kind: "table", name: "pond", role: "sink", at: "test" },
+    ]);
+    const waiting =
+      "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CREATE TABLE pond%'";
+    await until("it waits for the other", async () => (await bed.query(waiting)).length === 1);
+    await other.query("COMMIT");
+    assert.deepEqual(await created, [], "made by the other one");
+  },
+);
+
 test("PostgreSQL: a notification wakes the source before its next look", needs("postgres"), async (t) => {
   const bed = await databases[2]!.bed(t);
   const { bed: source } = await bed.source({ ...outbox, poll: "10m", notify: "outbox_filled" });
