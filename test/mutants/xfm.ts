@@ -137,6 +137,17 @@ export const xfm: readonly Mutant[] = [
     killer: { file: identifiers, test: ownRanges },
   },
   {
+    name: "xfm: a document is acknowledged when the pond has it",
+    breaks: "A1",
+    file: "topologies/xfm/loader.ts",
+    text: "    await this.#pond.store(loads);\n    await this.#upload();",
+    becomes: "    await this.#pond.store(loads);\n    this.#upload().catch(() => {});",
+    killer: {
+      file: "topologies/xfm/xfm.test.ts",
+      test: "seed 004.4: a loader acknowledges what the lake has, and not what is in its pond alone",
+    },
+  },
+  {
     name: "xfm: a document type is read on",
     breaks: "I1",
     file: "topologies/xfm/xml.ts",

@@ -11,7 +11,9 @@ import { RunEmbeddedBrokers } from "../../src/runner/embedded-brokers.ts";
 import { type Run, start } from "../../src/runtime/run.ts";
 import { testContext } from "../../src/testing/context.ts";
 import { compileFiles } from "../../src/topology/load.ts";
+import { until } from "../../test/brokers/until.ts";
 import { type DumpedRecord, dumped, freshFolder, millrace, runMillrace } from "../../test/millrace.ts";
+import { Lake } from "./lake.ts";
 import { bundle, documents, file } from "./xfm-bed.ts";
 
 const workers = ["ingester.ts", "transformer.ts", "loader.ts"].map(file);
@@ -497,4 +499,36 @@ test("seed 004.4, 004.11: a crash between forwarding and acknowledging brings th
   assert.equal(refused(), 2);
   assert.equal(left(), 0);
   await crash("applied");
+});
+
+test("seed 004.4: a loader acknowledges what the lake has, and not what is in its pond alone", async (t) => {
+  const { queue } = await runXfm(t, { cdar2: [allergies] });
+  const [load] = await queue("load-sql");
+  const folder = freshFolder(t);
+  const [feed, path] = [join(folder, "load-sql.in"), join(folder, "lake.sqlite")];
+  writeFileSync(feed, `${JSON.stringify({ key: null, value: load!.value })}\n`);
+  await (await Lake.open(`sqlite:${path}`)).close();
+  const lake = new DatabaseSync(path, { timeout: 5_000 });
+  t.after(() => lake.close());
+  // No document is taken while this overflows, which is no document's fault.
+  lake.exec("CREATE TABLE fault (n); INSERT INTO fault VALUES (-9223372036854775808)");
+  lake.exec("CREATE TRIGGER failing BEFORE INSERT ON document BEGIN SELECT abs(n) FROM fault; END");
+  const feeds = ["--feed", `load-sql=${feed}`, "--feed", `pond-seq=${file("data/pond-seq.ndjson")}`];
+  const loader = millrace(
+    t,
+    ["run", file("loader.ts"), "--embedded", ...feeds, "--until-idle", "--http", "0"],
+    { POND_URL: `sqlite:${folder}/pond.sqlite`, LAKE_URL: `sqlite:${path}` },
+  );
+  // The pond is written before the lake is tried.
+  const { conservation } = await until("the lake is tried", async () => {
+    const status = await loader.status();
+    const tried = /integer overflow/.test(status.sinks[0]?.reason ?? "");
+    return tried || status.conservation.delivered > 0 ? status : undefined;
+  });
+  assert.deepEqual([conservation.accepted, conservation.delivered, conservation.inFlight], [1, 0, 1]);
+  lake.exec("DELETE FROM fault");
+  const { code, stdout, stderr } = await loader.ended;
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /accepted 1 = delivered 1\n$/);
+  assert.equal(lake.prepare("SELECT id FROM document").all().length, 1);
 });
