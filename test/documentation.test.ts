@@ -47,7 +47,7 @@ test("the README's commands are those that are tried here", () => {
     "npm ci && npm test",
     "npx millrace check topologies/quakes.ts topologies/dicom.ts topologies/orders.ts",
     "npx millrace graph topologies/dicom.ts",
-    "npx millrace run topologies/orders.ts --embedded --until-idle",
+    "npx millrace run topologies/orders.ts --embedded --feed orders=topologies/data/orders.ndjson --until-idle",
     "npm run bench -- embedded --pairs 1",
   ]);
 });
@@ -162,6 +162,7 @@ for (const command of commands.filter((line) => line.startsWith("npx") || line.i
   test(`${command} works`, async () => {
     const { stdout } = await shell(command);
     assert.ok(stdout.length > 0);
+    if (command.includes("millrace run")) assert.match(stdout, /^accepted [1-9]\d* = /m, "it shows something");
   });
 }
 
