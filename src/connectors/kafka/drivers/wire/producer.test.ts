@@ -180,7 +180,7 @@ test("a broker that loses nothing knows the producer by one identity, and takes 
   );
 });
 
-test("a resend is the same bytes, and a batch sent again after it was stored is another", async () => {
+test("seed 001.5, 003.1, 003.3: a resend is the same bytes and is stored once, and a batch sent again after it was stored is another", async () => {
   const broker = new Broker();
   const producer = new WireProducer(broker.cluster, testContext(), 30_000);
   const batch = batchOf([{ value: "a" }]);

@@ -47,7 +47,7 @@ async function outcome(t: TestContext, topic: string, options: KafkaOptions): Pr
   }
 }
 
-test("TLS with a password: every mechanism, and what is wrong is told from what is away", {
+test("seed 001.5: TLS with a password: every mechanism, and what is wrong is told from what is away", {
   ...needed,
   timeout: 120_000,
 }, async (t) => {
