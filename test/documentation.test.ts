@@ -162,7 +162,8 @@ for (const command of commands.filter((line) => line.startsWith("npx") || line.i
   test(`${command} works`, async () => {
     const { stdout } = await shell(command);
     assert.ok(stdout.length > 0);
-    if (command.includes("millrace run")) assert.match(stdout, /^accepted [1-9]\d* = /m, "it shows something");
+    if (command.includes("millrace run"))
+      assert.match(stdout, /^accepted [1-9]\d* = /m, "it shows something");
   });
 }
 

@@ -5,6 +5,7 @@ import type { ProduceResult } from "../src/connectors/kafka/driver.ts";
 import type { EmbeddedBatch } from "../src/connectors/kafka/drivers/embedded/batch.ts";
 import { EmbeddedKafka } from "../src/connectors/kafka/drivers/embedded/index.ts";
 import { start } from "../src/runtime/run.ts";
+import type { RunStatus } from "../src/runtime/status.ts";
 import { testContext } from "../src/testing/context.ts";
 import { compileFiles } from "../src/topology/load.ts";
 
@@ -37,13 +38,16 @@ export interface SimulatedRun {
   pass(ms: number): Promise<void>;
   /** The batches of a topic so far. */
   batchesOf(topic: string): readonly WrittenBatch[];
+  /** Of each runner. */
+  statuses(): readonly RunStatus[];
 }
 
-/** Starts the topology of a file on brokers that hold these topics (of one partition) and queues. */
+/** Starts the topology of a file on brokers that hold these topics (of one partition) and queues, by so many runners. */
 export async function simulatedRun(
   t: TestContext,
   file: string,
   topics: readonly { readonly topic: string; readonly maxMessageBytes?: number }[],
+  runners = 1,
 ): Promise<SimulatedRun> {
   const { plans, problems } = await compileFiles([file]);
   assert.ok(plans, problems.map(({ message }) => message).join("\n"));
@@ -64,10 +68,15 @@ export async function simulatedRun(
     const broker = connection.embedded({ ...context, clock, random, work, logger, embedded });
     for (const { kind, name } of requirements) if (kind === "queue") broker?.feed(name, []);
   }
-  const run = start(plans[0]!, { clock, random, work, logger, embedded });
-  t.after(() => run.abort(new Error("the test is over")));
+  const runs = Array.from({ length: runners }, () =>
+    start(plans[0]!, { clock, random, work, logger, embedded }),
+  );
+  t.after(() => {
+    for (const run of runs) run.abort(new Error("the test is over"));
+  });
   await clock.run(1_000);
-  assert.ok(run.status().ready, JSON.stringify(run.status().lastErrors));
+  const statuses = () => runs.map((run) => run.status());
+  for (const { ready, lastErrors } of statuses()) assert.ok(ready, JSON.stringify(lastErrors));
   return {
     kafka,
     send: async (target, value, ms) => {
@@ -76,6 +85,7 @@ export async function simulatedRun(
       await clock.run(ms);
     },
     pass: (ms) => clock.run(ms),
+    statuses,
     batchesOf: (topic) => kafka.written.filter((batch) => batch.topic === topic),
   };
 }

@@ -109,7 +109,7 @@ test("seed 000.1, 000.5, 000.6, 000.7: on the embedded brokers 115 of each kind 
 });
 
 for (const { queue, data, topic } of kinds) {
-  test(`seed 000.4, 000.9: what ${queue} brings within 100 ms is written as one batch in snappy, with one audit event`, async (t) => {
+  test(`seed 000.4, 000.9, 001.5: what ${queue} brings within 100 ms is written as one batch in snappy, with one audit event`, async (t) => {
     const run = await simulatedRun(
       t,
       topology,
@@ -125,6 +125,64 @@ for (const { queue, data, topic } of kinds) {
     assert.deepEqual(eventsOf(run), [{ topic, succeeded: 5, failed: 0, stored, errors: [] }]);
   });
 }
+
+test("seed 000.9: two publishers on the same queues share the work, and together send everything once", async (t) => {
+  const run = await simulatedRun(
+    t,
+    topology,
+    topics.map((name) => ({ topic: name })),
+    2,
+  );
+  for (const { queue, data } of kinds) for (const line of linesOf(data)) await run.send(queue, line, 1);
+  await run.pass(1_000);
+  const shares = run.statuses().map(({ conservation }) => conservation.accepted);
+  assert.equal(shares[0]! + shares[1]!, 384);
+  assert.ok(Math.min(...shares) > 100, `one took ${shares[0]}, the other ${shares[1]}`);
+  for (const { topic, data } of kinds) {
+    const good = linesOf(data).filter((line) => JSON.parse(line).study_uid !== "");
+    const arrived = run.batchesOf(topic).flatMap(({ values }) => values);
+    assert.deepEqual(arrived.sort(), good.sort(), topic);
+  }
+});
+
+test("seed 000.4: one message goes alone, and over a connection that was lost and came back", async (t) => {
+  const run = await simulatedRun(
+    t,
+    topology,
+    topics.map((name) => ({ topic: name })),
+  );
+  const [first, second] = linesOf("data/dicom_store_meta.ndjson") as [string, string];
+  await run.send("dicom-store", first, 200);
+  run.kafka.faults.cut(5_000);
+  await run.send("dicom-store", second, 4_000);
+  const written = () => run.batchesOf("storage_queue").map(({ values }) => values);
+  assert.deepEqual(written(), [[first]], "while it is away nothing is given up");
+  await run.pass(60_000);
+  assert.deepEqual(written(), [[first], [second]]);
+});
+
+test("a message that is no JSON, or none of its kind, is rejected with the reason, and its neighbours are sent", async (t) => {
+  const run = await simulatedRun(
+    t,
+    topology,
+    topics.map((name) => ({ topic: name })),
+  );
+  const [first, second] = linesOf("data/dicom_state_meta.ndjson") as [string, string];
+  for (const line of [first, "{", '{"study_uid":"1.2"}', second]) await run.send("dicom-state", line, 10);
+  await run.pass(1_000);
+  assert.deepEqual(
+    run.batchesOf("dicom_state_queue").flatMap(({ values }) => values),
+    [first, second],
+  );
+  const dead = [...run.kafka.contents("dicom.dead")].map(({ value, headers }) => [
+    String(value),
+    String(headers.find(([name]) => name === "millrace-error-code")?.[1]),
+  ]);
+  assert.deepEqual(dead, [
+    ["{", "json-invalid"],
+    ['{"study_uid":"1.2"}', "schema-violation"],
+  ]);
+});
 
 test("seed 000.8, 000.10: a message that Kafka refuses is counted as failed, and its dead letter names it", async (t) => {
   const limit = 50_000;
@@ -189,6 +247,20 @@ test("seed 000.2: buffering, batching, linger and codec are what the environment
     `${wrong.stdout}${wrong.stderr}`,
     /compression_codec.*queue_buffering_max_ms|queue_buffering_max_ms.*compression_codec/s,
   );
+  assert.equal((await check({ LINGER_MS: "5" })).code, 0);
+  const two = await check({ LINGER_MS: "5", QUEUE_BUFFERING_MAX_MS: "100" });
+  assert.equal(two.code, 78);
+  assert.match(
+    `${two.stdout}${two.stderr}`,
+    /"queue_buffering_max_ms" and "linger_ms" are one setting \(batch within\) with two values/,
+  );
+  // As large as a producer's buffer usually is, which no consumer of RabbitMQ can be given at once.
+  const usual = await check({
+    QUEUE_BUFFERING_MAX_MESSAGES: "100000",
+    QUEUE_BUFFERING_MAX_KBYTES: "1048576",
+    BATCH_NUM_MESSAGES: "10000",
+  });
+  assert.equal(usual.code, 0, usual.stdout + usual.stderr);
   const out = freshFolder(t);
   const feed = `dicom-state=${new URL("data/dicom_state_meta.ndjson", import.meta.url).pathname}`;
   const args = ["run", topology, "--embedded", "--feed", feed, "--until-idle", "--dump", out];

@@ -37,7 +37,8 @@ const producer = producerSettings({
   brokers: env("KAFKA_BROKERS", "127.0.0.1:9092"),
   queue_buffering_max_messages: env("QUEUE_BUFFERING_MAX_MESSAGES", "1000"),
   queue_buffering_max_kbytes: env("QUEUE_BUFFERING_MAX_KBYTES", "65536"),
-  queue_buffering_max_ms: env("QUEUE_BUFFERING_MAX_MS", "100"),
+  queue_buffering_max_ms: env("QUEUE_BUFFERING_MAX_MS", env("LINGER_MS", "100")),
+  linger_ms: env("LINGER_MS", env("QUEUE_BUFFERING_MAX_MS", "100")),
   batch_num_messages: env("BATCH_NUM_MESSAGES", "500"),
   compression_codec: env("COMPRESSION_CODEC", "snappy"),
   "message.timeout.ms": 30_000,
@@ -46,7 +47,8 @@ const producer = producerSettings({
 });
 const cluster = kafka(producer.connection);
 const { credit = 1_000, creditBytes = "16MiB" } = producer.source;
-const queue = { prefetch: credit, creditBytes };
+// A producer's buffer may be larger than what a RabbitMQ consumer can be given at once.
+const queue = { prefetch: Math.min(credit, 65_535), creditBytes };
 const audit = cluster.sink({ topic: "log_queue" });
 const window = { ...producer.batch, bytes: "1MiB" } as const;
 
