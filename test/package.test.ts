@@ -233,6 +233,10 @@ test("every dependency is explained in the README's table of dependencies", () =
   );
 });
 
+test("amqplib, whose inside the RabbitMQ driver uses, is of exactly the version that was tried", () => {
+  assert.match(manifest.dependencies.amqplib ?? "", /^\d+\.\d+\.\d+$/);
+});
+
 test("the lock file names no registry, so that it works with anyone's", () => {
   const resolved = Object.entries(lock.packages).filter(([, { resolved }]) => resolved?.includes("://"));
   assert.deepEqual(resolved, []);
