@@ -63,6 +63,7 @@ function operatorContext(): OperatorContext {
     opened() {},
     closed() {},
     destinationOf: () => target,
+    bytesOnly: true,
     busy: () => () => {},
     keeps() {},
     fail(error) {

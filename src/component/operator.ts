@@ -39,6 +39,8 @@ export interface OperatorContext extends Context {
   closed(window: Window): void;
   /** Where the sink that this operator leads to will put the message; undefined where it leads to several or none. */
   readonly destinationOf: ((chunk: Chunk, index: number) => Destination) | undefined;
+  /** The one sink that this node leads to looks at no decoded value. */
+  readonly bytesOnly: boolean;
   /** An author's asynchronous call began; call the returned function when it is over. Nothing counts as starved meanwhile. */
   busy(): () => void;
   /**

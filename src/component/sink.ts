@@ -63,6 +63,11 @@ export interface SinkSession {
   /** Where message `index` of the chunk goes: the same object each time for the same destination. */
   destinationOf(chunk: Chunk, index: number): Destination;
   /**
+   * It looks at keys, headers and bytes, never at decoded values: these may go as soon as their messages wait to be
+   * written. Default false.
+   */
+  readonly bytesOnly?: boolean;
+  /**
    * Writes a batch. Settles each message `delivered` as the destination acknowledges it, and resolves when
    * all are either settled or refused for good. Rejects only for class system, and when the run is aborted.
    */

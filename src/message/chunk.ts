@@ -126,6 +126,11 @@ export class Chunk<T = unknown> {
     this.#live--;
   }
 
+  /** Its decoded value is not looked at again, and need not live as long as the message. */
+  forgetValue(index: number): void {
+    if (this.values !== undefined) this.values[index] = undefined as T;
+  }
+
   /** Gives the message its outcome, and takes it out. */
   settle(index: number, outcome: Outcome): void {
     this.takeOut(index);

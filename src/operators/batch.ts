@@ -251,6 +251,7 @@ class Batcher {
       window ??= this.#open(key, chunk);
       const { batch } = window;
       batch.add(chunk, i, size);
+      if (this.#context.bytesOnly) chunk.forgetValue(i);
       this.#taken++;
       if (last || batch.length >= this.#count || batch.bytes >= this.#bytes) {
         this.#countTaken(lane);

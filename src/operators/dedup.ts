@@ -201,9 +201,34 @@ function reader(id: DedupOptions<never>["id"]): ReadId {
  * Who owns a pending id stands in no map: the {@link Carriers} of the owner's chunk has it, and nobody else.
  */
 interface Known {
-  /** The ids under way, with the twins that wait for each, oldest first. Null, for most: none ever did. */
-  readonly pending: Map<string, Twin[] | null>;
+  readonly pending: Pending;
   readonly done: DoneTable;
+}
+
+/** The ids under way. Each message adds and deletes one, and hardly any has twins, so these stand apart. */
+class Pending {
+  readonly #ids = new Set<string>();
+  readonly #twins = new Map<string, Twin[]>();
+
+  /** From now on the id is under way. False: it was already. */
+  add(id: string): boolean {
+    const before = this.#ids.size;
+    return this.#ids.add(id).size > before;
+  }
+
+  /** The twins that wait for the id, oldest first. Undefined: none ever did. */
+  twinsOf(id: string): Twin[] | undefined {
+    return this.#twins.size === 0 ? undefined : this.#twins.get(id);
+  }
+
+  setTwins(id: string, twins: Twin[]): void {
+    this.#twins.set(id, twins);
+  }
+
+  delete(id: string): void {
+    this.#ids.delete(id);
+    if (this.#twins.size > 0) this.#twins.delete(id);
+  }
 }
 
 /** A lane with ids under way. */
@@ -380,8 +405,8 @@ class Dedup implements Keeper<Keeping> {
     const { pending, done } = known;
     // Filtered, duplicate (a later dedup knew it) and delivered are good ends; after all others it must come again.
     if (outcome > Outcome.delivered) {
-      const twins = pending.get(id) ?? null;
-      if (twins === null) pending.delete(id);
+      const twins = pending.twinsOf(id);
+      if (twins === undefined) pending.delete(id);
       else this.#promote(id, twins, pending);
       return;
     }
@@ -391,9 +416,9 @@ class Dedup implements Keeper<Keeping> {
 
   /** An id is done: those that waited for it are duplicates. */
   #settleTwins(id: string, pending: Known["pending"]): void {
-    const twins = pending.get(id) ?? null;
+    const twins = pending.twinsOf(id);
     pending.delete(id);
-    if (twins === null) return;
+    if (twins === undefined) return;
     for (const twin of twins) {
       this.#leaves(twin);
       twin.carriers.pass(twin.index, Outcome.duplicate);
@@ -420,14 +445,13 @@ class Dedup implements Keeper<Keeping> {
       }
       carriers ??= new Carriers(this, home, chunk);
       carriers.open++;
-      const twins = pending.get(id);
-      if (twins === undefined) {
-        pending.set(id, null);
+      if (pending.add(id)) {
         carriers.ids[i] = id;
         continue;
       }
       const twin: Twin = { id, carriers, chunk, index: i };
-      if (twins === null) pending.set(id, [twin]);
+      const twins = pending.twinsOf(id);
+      if (twins === undefined) pending.setTwins(id, [twin]);
       else twins.push(twin);
       carriers.ids[i] = twin;
       chunk.takeOut(i);
@@ -515,8 +539,8 @@ class Dedup implements Keeper<Keeping> {
         const id = carriers.ids[i];
         if (typeof id !== "string") continue;
         carriers.close(i);
-        const twins = pending.get(id) ?? null;
-        if (twins === null) pending.delete(id);
+        const twins = pending.twinsOf(id);
+        if (twins === undefined) pending.delete(id);
         else this.#promote(id, twins, pending);
       }
     }
@@ -531,16 +555,16 @@ class Dedup implements Keeper<Keeping> {
   /** Takes the lane's twins out of those that wait for the id, the others keeping their order. */
   #dropTwins(id: string, lane: Lane, pending: Known["pending"]): void {
     const staying: Twin[] = [];
-    for (const twin of pending.get(id) ?? []) {
+    for (const twin of pending.twinsOf(id) ?? []) {
       if (twin.carriers.home.lane === lane) this.#leaves(twin);
       else staying.push(twin);
     }
-    pending.set(id, staying);
+    pending.setTwins(id, staying);
   }
 
   #open(lane: Lane): Home {
     const done = this.#ids.of(lane, this.#homes.size + 1);
-    const known: Known = this.#known.get(done) ?? { pending: new Map(), done };
+    const known: Known = this.#known.get(done) ?? { pending: new Pending(), done };
     this.#known.set(done, known);
     const home: Home = { lane, known, open: new Set() };
     this.#homes.set(lane, home);

@@ -1,7 +1,8 @@
 import { type Observable, Subject } from "rxjs";
 import type { Context } from "../component/context.ts";
 import type { Flowing, OpenedOperator, OperatorContext, Window } from "../component/operator.ts";
-import { Batch, type Destination } from "../message/batch.ts";
+import type { SinkSession } from "../component/sink.ts";
+import { Batch } from "../message/batch.ts";
 import { Chunk } from "../message/chunk.ts";
 import type { Lane } from "../message/lane.ts";
 import { fanOut } from "../operators/fan-out.ts";
@@ -173,7 +174,7 @@ export class Pipeline {
   }
 
   #operatorContext(node: string): OperatorContext {
-    const destinationOf = this.#destinationOf(node);
+    const session = this.#sessionAfter(node);
     return {
       ...this.#hooks.contextFor(node),
       reject: (chunk, index, failure) => this.#reject(node, chunk, index, failure),
@@ -181,7 +182,8 @@ export class Pipeline {
       waiting: (lane, count) => creditOf(lane)?.addWaiting(count),
       opened: (window) => this.#windows.add(window),
       closed: (window) => this.#windows.delete(window),
-      destinationOf,
+      destinationOf: session && ((chunk, index) => session.destinationOf(chunk, index)),
+      bytesOnly: session?.bytesOnly === true,
       busy: () => {
         this.#busy++;
         let over = false;
@@ -196,14 +198,12 @@ export class Pipeline {
     };
   }
 
-  /** Where the one sink that the node leads to will put a message; undefined where it leads to several. */
-  #destinationOf(node: string): ((chunk: Chunk, index: number) => Destination) | undefined {
+  /** Of the one sink that the node leads to; undefined where it leads to several. */
+  #sessionAfter(node: string): SinkSession | undefined {
     const users = this.#plan.nodes.filter((other) => other.inputs.some((input) => input.node === node));
     const user = users[0];
     if (users.length !== 1 || user === undefined || user.kind === "route") return undefined;
-    if (user.kind !== "sink") return this.#destinationOf(user.name);
-    const { session } = this.#targets.get(user.name)!;
-    return (chunk, index) => session.destinationOf(chunk, index);
+    return user.kind === "sink" ? this.#targets.get(user.name)!.session : this.#sessionAfter(user.name);
   }
 }
 

@@ -123,6 +123,7 @@ export class SinkStage {
         queue.push(batch);
       }
       batch.add(chunk, i);
+      if (session.bytesOnly === true) chunk.forgetValue(i);
     }
     if (this.#scheduled) return;
     this.#scheduled = true;

@@ -64,6 +64,7 @@ export class OperatorBed {
       opened: (window) => this.windows.add(window),
       closed: (window) => this.windows.delete(window),
       destinationOf: options.destinationOf,
+      bytesOnly: false,
       busy: () => {
         this.busy++;
         return () => {

@@ -6,8 +6,8 @@ export const dedup: readonly Mutant[] = [
     name: "an id is remembered on sight",
     breaks: "C2",
     file: "src/operators/dedup.ts",
-    text: "        pending.set(id, null);\n        carriers.ids[i] = id;",
-    becomes: "        pending.set(id, null);\n        done.add(id, now);\n        carriers.ids[i] = id;",
+    text: "        carriers.ids[i] = id;\n        continue;",
+    becomes: "        done.add(id, now);\n        carriers.ids[i] = id;\n        continue;",
     killer: {
       file: "src/operators/dedup.property.test.ts",
       test: "scope lane: one of an id at a time, none lost, none called a duplicate too early",
@@ -83,8 +83,8 @@ export const dedup: readonly Mutant[] = [
     name: "an ended lane keeps its ids pending",
     breaks: "C4",
     file: "src/operators/dedup.ts",
-    text: "        if (twins === null) pending.delete(id);\n        else this.#promote(id, twins, pending);\n      }",
-    becomes: "        if (twins !== null) this.#promote(id, twins, pending);\n      }",
+    text: "        if (twins === undefined) pending.delete(id);\n        else this.#promote(id, twins, pending);\n      }",
+    becomes: "        if (twins !== undefined) this.#promote(id, twins, pending);\n      }",
     killer: {
       file: "src/operators/batch.property.test.ts",
       test: "behind dedup: a drain ends every message, and nothing is held or waits",
@@ -94,8 +94,8 @@ export const dedup: readonly Mutant[] = [
     name: "an ended lane's ids pass to no twin",
     breaks: "C1",
     file: "src/operators/dedup.ts",
-    text: "        if (twins === null) pending.delete(id);\n        else this.#promote(id, twins, pending);\n      }",
-    becomes: "        if (twins === null) pending.delete(id);\n      }",
+    text: "        if (twins === undefined) pending.delete(id);\n        else this.#promote(id, twins, pending);\n      }",
+    becomes: "        if (twins === undefined) pending.delete(id);\n      }",
     killer: {
       file: "src/operators/batch.property.test.ts",
       test: "behind dedup: a drain ends every message, and nothing is held or waits",

@@ -32,8 +32,8 @@ export const stores: readonly Mutant[] = [
     name: "an id on its way to the store is free when its lane ends",
     breaks: "C3",
     file: "src/operators/dedup.ts",
-    text: "    const known: Known = this.#known.get(done) ?? { pending: new Map(), done };",
-    becomes: "    const known: Known = { pending: new Map(), done };",
+    text: "    const known: Known = this.#known.get(done) ?? { pending: new Pending(), done };",
+    becomes: "    const known: Known = { pending: new Pending(), done };",
     killer: stored(
       "a lane that comes back in a new epoch finds its ids, and those on their way to the store",
     ),

@@ -102,6 +102,7 @@ export async function openKafkaSink(
 }
 
 class KafkaSinkSession implements SinkSession {
+  readonly bytesOnly = true;
   readonly #context: Context;
   readonly #client: KafkaClient;
   readonly #producer: Producer;

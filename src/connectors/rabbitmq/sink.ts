@@ -60,6 +60,7 @@ export async function openRabbitmqSink(
 }
 
 class RabbitmqSinkSession implements SinkSession {
+  readonly bytesOnly: boolean;
   /** Resolves once it can publish; rejects when it cannot at all. */
   readonly opened: Promise<void>;
   readonly #context: Context;
@@ -98,6 +99,7 @@ class RabbitmqSinkSession implements SinkSession {
     this.#allowedBytes = byteCount(options.maxMessageBytes, 128 * 2 ** 20);
     this.#maxMessageBytes = this.#allowedBytes;
     this.#routes = new Routes(options);
+    this.bytesOnly = typeof options.key !== "function";
     this.#backoff = this.#newBackoff(30_000);
     this.opened = new Promise((resolve, reject) => {
       this.#tellOpened = { resolve, reject };
