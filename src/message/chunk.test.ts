@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { Chunk, Fork, Split } from "./chunk.ts";
+import { KeyWriter } from "./key-column.ts";
 import { Lane } from "./lane.ts";
 import { Outcome } from "./outcome.ts";
 import { PlainRecords } from "./records.ts";
@@ -49,7 +50,9 @@ test("columns that were never written are read from the records", () => {
   assert.equal(chunk.value(1)?.toString(), "v1");
   assert.equal(chunk.key(1)?.toString(), "k1");
   assert.equal(chunk.payload(1)?.toString(), "v1");
-  chunk.keys = [null, Buffer.from("new")];
+  const keys = new KeyWriter(2);
+  keys.write(1, "new");
+  chunk.keys = keys.finish();
   assert.equal(chunk.key(0), null);
   assert.equal(chunk.single(1).key(0)?.toString(), "new");
   assert.equal(chunk.single(1).position(0), 1);
