@@ -105,9 +105,33 @@ export class Chunk<T = unknown> {
     return this.records.position(this.from + index);
   }
 
+  /** The key's length in bytes; −1: null. */
+  keyLength(index: number): number {
+    if (this.keys !== undefined) return this.keys.length(index);
+    const { records } = this;
+    if (records.keyLength !== undefined) return records.keyLength(this.from + index);
+    return records.key(this.from + index)?.length ?? -1;
+  }
+
+  /** The payload's length in bytes; −1: null. */
+  payloadLength(index: number): number {
+    const { records } = this;
+    if (this.payloads === undefined && records.valueLength !== undefined) {
+      return records.valueLength(this.from + index);
+    }
+    return this.payload(index)?.length ?? -1;
+  }
+
+  /** The payload as UTF-8, with U+FFFD for what is none; "" for null. */
+  payloadText(index: number): string {
+    const { records } = this;
+    if (this.payloads === undefined && records.text !== undefined) return records.text(this.from + index);
+    return this.payload(index)?.toString("utf8") ?? "";
+  }
+
   /** Bytes a sink would write for this message: key and payload, headers left out. */
   payloadSize(index: number): number {
-    return (this.key(index)?.length ?? 0) + (this.payload(index)?.length ?? 0);
+    return Math.max(this.keyLength(index), 0) + Math.max(this.payloadLength(index), 0);
   }
 
   message(index: number): Message<T> {

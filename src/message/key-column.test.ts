@@ -14,7 +14,7 @@ function columnOf(keys: readonly (string | Uint8Array | null)[]): KeyColumn {
 }
 
 const read = (column: KeyColumn, length: number) =>
-  Array.from({ length }, (_, index) => ({ key: column.key(index), size: column.size(index) }));
+  Array.from({ length }, (_, index) => ({ key: column.key(index), length: column.length(index) }));
 
 const key = fc.oneof(
   fc.string({ maxLength: 60 }),
@@ -29,7 +29,7 @@ test("property: a column has the keys that were written, none where none was, an
       fc.array(fc.tuple(key, fc.boolean()), { minLength: 1, maxLength: 20 }),
       fc.nat(),
       (all, nat) => {
-        const told = all.map(([one]) => ({ key: bytesOf(one), size: bytesOf(one)?.length ?? 0 }));
+        const told = all.map(([one]) => ({ key: bytesOf(one), length: bytesOf(one)?.length ?? -1 }));
         const column = columnOf(all.map(([one]) => one));
         // Made meanwhile, in the same room.
         columnOf(["another", Buffer.alloc(3_000, 1)]);
@@ -40,7 +40,7 @@ test("property: a column has the keys that were written, none where none was, an
         const state = Uint8Array.from(all.slice(from), ([, travels]) => Number(travels));
         assert.deepEqual(
           read(rest.travelling(state), state.length),
-          told.slice(from).map((one, index) => (state[index] === 1 ? one : { key: null, size: 0 })),
+          told.slice(from).map((one, index) => (state[index] === 1 ? one : { key: null, length: -1 })),
         );
       },
     ),

@@ -27,11 +27,11 @@ export class KeyColumn {
     return end < 0 ? null : this.#bytes.subarray(this.#start(at), end);
   }
 
-  /** The key's length in bytes; 0 where there is none. */
-  size(index: number): number {
+  /** The key's length in bytes; −1: there is none. */
+  length(index: number): number {
     const at = this.#from + index;
     const end = this.#ends[at]!;
-    return end < 0 ? 0 : end - this.#start(at);
+    return end < 0 ? -1 : end - this.#start(at);
   }
 
   /** The same keys from `index` on. */
@@ -42,7 +42,7 @@ export class KeyColumn {
   /** The keys of what still travels, over bytes of their own. */
   travelling(state: Uint8Array): KeyColumn {
     let size = 0;
-    for (let i = 0; i < state.length; i++) if (state[i] !== 0) size += this.size(i);
+    for (let i = 0; i < state.length; i++) if (state[i] !== 0) size += Math.max(this.length(i), 0);
     const bytes = Buffer.allocUnsafe(size);
     const ends = new Int32Array(state.length);
     let at = 0;
