@@ -16,6 +16,21 @@ function columnOf(keys: readonly (string | Uint8Array | null)[]): KeyColumn {
 const read = (column: KeyColumn, length: number) =>
   Array.from({ length }, (_, index) => ({ key: column.key(index), length: column.length(index) }));
 
+/** What {@link KeyColumn.copy} writes and {@link KeyColumn.hashed} asks of, for a key that is there. */
+function placed(column: KeyColumn, index: number) {
+  const length = column.length(index);
+  if (length < 0) return undefined;
+  const into = Buffer.alloc(length + 2);
+  column.copy(index, into, 1);
+  let asked: Buffer | undefined;
+  const hash = (bytes: Buffer, argument: number, from: number, to: number) => {
+    asked = bytes.subarray(from, to);
+    return argument;
+  };
+  assert.equal(column.hashed(index, hash, 7), 7);
+  return { into, asked };
+}
+
 const key = fc.oneof(
   fc.string({ maxLength: 60 }),
   fc.string({ unit: "grapheme", maxLength: 60 }),
@@ -37,6 +52,11 @@ test("property: a column has the keys that were written, none where none was, an
         const from = nat % all.length;
         const rest = column.after(from);
         assert.deepEqual(read(rest, all.length - from), told.slice(from));
+        for (let i = 0; i < all.length; i++) {
+          const one = told[i]!.key;
+          const into = one === null ? undefined : Buffer.concat([Buffer.alloc(1), one, Buffer.alloc(1)]);
+          assert.deepEqual(placed(column, i), into === undefined ? undefined : { into, asked: one });
+        }
         const state = Uint8Array.from(all.slice(from), ([, travels]) => Number(travels));
         assert.deepEqual(
           read(rest.travelling(state), state.length),

@@ -34,6 +34,26 @@ export class KeyColumn {
     return end < 0 ? -1 : end - this.#start(at);
   }
 
+  /** Asks `hash` of a key that is there where it lies, in bytes [from, to). */
+  hashed<A>(
+    index: number,
+    hash: (bytes: Buffer, argument: A, from: number, to: number) => number,
+    argument: A,
+  ): number {
+    const at = this.#from + index;
+    return hash(this.#bytes, argument, this.#start(at), this.#ends[at]!);
+  }
+
+  /** Writes a key that is there into `into`, from byte `start` on. */
+  copy(index: number, into: Buffer, start: number): void {
+    const bytes = this.#bytes;
+    const at = this.#from + index;
+    const from = this.#start(at);
+    const to = this.#ends[at]!;
+    if (to - from > shortText) into.set(bytes.subarray(from, to), start);
+    else for (let i = from; i < to; i++) into[start + i - from] = bytes[i]!;
+  }
+
   /** The same keys from `index` on. */
   after(index: number): KeyColumn {
     return new KeyColumn(this.#bytes, this.#ends, this.#from + index);
