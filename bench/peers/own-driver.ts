@@ -7,6 +7,7 @@ import { kafkaSettings } from "../../src/connectors/kafka/options.ts";
 import { murmur2Partition } from "../../src/connectors/kafka/partitioner.ts";
 import { Batch, type Codec } from "../../src/message/batch.ts";
 import { Chunk } from "../../src/message/chunk.ts";
+import { KeyWriter } from "../../src/message/key-column.ts";
 import { Lane } from "../../src/message/lane.ts";
 import type { Records } from "../../src/message/records.ts";
 import { benchContext } from "../context.ts";
@@ -108,16 +109,16 @@ async function take({ from, records, next }: Fetched): Promise<void> {
     ledger,
   });
   const chunk = new Chunk(lane, lane, lane.take(records, 0, records.length), records.length, records, 0);
-  const keys: Buffer[] = new Array(records.length);
-  chunk.keys = keys;
+  const keys = new KeyWriter(records.length);
   const ids = new Set<string>();
   const batches = new Map<number, Batch>();
   for (let i = 0; i < records.length; i++) {
-    const { id, customer } = checkedOrder(records.value(i)!);
+    const value = records.value(i)!;
+    const { id, customer } = checkedOrder(value);
     if (cache.has(id) || leaving.has(id) || ids.has(id)) continue;
     ids.add(id);
     const key = Buffer.from(customer);
-    keys[i] = key;
+    keys.write(i, key);
     const partition = murmur2Partition(key, partitions);
     let batch = batches.get(partition);
     if (batch === undefined) {
@@ -125,8 +126,9 @@ async function take({ from, records, next }: Fetched): Promise<void> {
       batch.codec = codec;
       batches.set(partition, batch);
     }
-    batch.add(chunk, i);
+    batch.add(chunk, i, key.length + value.length);
   }
+  chunk.keys = keys.finish();
   const before = writing;
   const encoded = await Promise.all(
     [...batches].map(([partition, batch]) => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { Chunk, Fork, Split } from "./chunk.ts";
+import { KeyWriter } from "./key-column.ts";
 import { Lane } from "./lane.ts";
 import { Outcome } from "./outcome.ts";
 import { PlainRecords } from "./records.ts";
@@ -49,9 +50,17 @@ test("columns that were never written are read from the records", () => {
   assert.equal(chunk.value(1)?.toString(), "v1");
   assert.equal(chunk.key(1)?.toString(), "k1");
   assert.equal(chunk.payload(1)?.toString(), "v1");
-  chunk.keys = [null, Buffer.from("new")];
+  assert.deepEqual([chunk.keyLength(1), chunk.payloadLength(1), chunk.payloadText(1)], [2, 2, "v1"]);
+  assert.equal(chunk.payloadSize(1), 4);
+  const keys = new KeyWriter(2);
+  keys.write(1, "new");
+  chunk.keys = keys.finish();
   assert.equal(chunk.key(0), null);
   assert.equal(chunk.single(1).key(0)?.toString(), "new");
+  assert.deepEqual([chunk.keyLength(0), chunk.keyLength(1)], [-1, 3]);
+  chunk.payloads = [null, Buffer.from("other")];
+  assert.deepEqual([chunk.payloadSize(0), chunk.payloadSize(1)], [0, 8]);
+  assert.deepEqual([chunk.payloadText(0), chunk.payloadText(1)], ["", "other"]);
   assert.equal(chunk.single(1).position(0), 1);
 });
 

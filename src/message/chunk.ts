@@ -1,4 +1,5 @@
 import type { Codec, Framing } from "./batch.ts";
+import type { KeyColumn } from "./key-column.ts";
 import type { Lane, LaneOrigin } from "./lane.ts";
 import { Outcome, type Settler } from "./outcome.ts";
 import { copyOf, type Headers, noHeaders, type PlainRecord, PlainRecords, type Records } from "./records.ts";
@@ -40,7 +41,7 @@ export class Chunk<T = unknown> {
   /** Decoded values; without them the payload is the value. */
   values: T[] | undefined = undefined;
   /** Keys given by `key`. */
-  keys: (Buffer | null)[] | undefined = undefined;
+  keys: KeyColumn | undefined = undefined;
   /** Bytes to write, where they are no longer the fetched ones. */
   payloads: Bytes[] | undefined = undefined;
   /** Headers given on the way. */
@@ -82,7 +83,7 @@ export class Chunk<T = unknown> {
   }
 
   key(index: number): Buffer | null {
-    return this.keys === undefined ? this.records.key(this.from + index) : this.keys[index]!;
+    return this.keys === undefined ? this.records.key(this.from + index) : this.keys.key(index);
   }
 
   /** The bytes a sink writes. */
@@ -104,9 +105,33 @@ export class Chunk<T = unknown> {
     return this.records.position(this.from + index);
   }
 
+  /** The key's length in bytes; −1: null. */
+  keyLength(index: number): number {
+    if (this.keys !== undefined) return this.keys.length(index);
+    const { records } = this;
+    if (records.keyLength !== undefined) return records.keyLength(this.from + index);
+    return records.key(this.from + index)?.length ?? -1;
+  }
+
+  /** The payload's length in bytes; −1: null. */
+  payloadLength(index: number): number {
+    const { records } = this;
+    if (this.payloads === undefined && records.valueLength !== undefined) {
+      return records.valueLength(this.from + index);
+    }
+    return this.payload(index)?.length ?? -1;
+  }
+
+  /** The payload as UTF-8, with U+FFFD for what is none; "" for null. */
+  payloadText(index: number): string {
+    const { records } = this;
+    if (this.payloads === undefined && records.text !== undefined) return records.text(this.from + index);
+    return this.payload(index)?.toString("utf8") ?? "";
+  }
+
   /** Bytes a sink would write for this message: key and payload, headers left out. */
   payloadSize(index: number): number {
-    return (this.key(index)?.length ?? 0) + (this.payload(index)?.length ?? 0);
+    return Math.max(this.keyLength(index), 0) + Math.max(this.payloadLength(index), 0);
   }
 
   message(index: number): Message<T> {
@@ -141,7 +166,7 @@ export class Chunk<T = unknown> {
   single(index: number): Chunk<T> {
     const alone = new Chunk<T>(this.lane, this.owner, this.first + index, 1, this.records, this.from + index);
     if (this.values !== undefined) alone.values = [this.values[index] as T];
-    if (this.keys !== undefined) alone.keys = [this.keys[index]!];
+    alone.keys = this.keys?.after(index);
     if (this.payloads !== undefined) alone.payloads = [this.payloads[index]!];
     if (this.headerColumn !== undefined) alone.headerColumn = [this.headerColumn[index]!];
     return alone.#likeWhole(this);
@@ -180,7 +205,7 @@ export class Chunk<T = unknown> {
       this,
     );
     next.values = this.#travelling(this.values);
-    next.keys = this.#travelling(this.keys);
+    next.keys = this.keys?.travelling(this.state);
     next.payloads = this.#travelling(this.payloads);
     next.headerColumn = this.#travelling(this.headerColumn);
     return next.#likeWhole(this);
@@ -209,7 +234,7 @@ export class Chunk<T = unknown> {
     copy.state.set(this.state);
     copy.#live = this.#live;
     copy.values = this.values?.slice();
-    copy.keys = this.keys?.slice();
+    copy.keys = this.keys;
     copy.payloads = this.payloads?.slice();
     copy.headerColumn = this.headerColumn?.slice();
     return copy.#likeWhole(this);

@@ -27,6 +27,18 @@ export interface Records {
   timestamp(index: number): number;
   /** Bytes that credit counts for this message: key, value and headers. */
   size(index: number): number;
+  /**
+   * The key's length in bytes, −1 for null.
+   * @default that of the slice, for records that make none to know it
+   */
+  keyLength?(index: number): number;
+  /** Likewise of the value. */
+  valueLength?(index: number): number;
+  /**
+   * The value as UTF-8, with U+FFFD for what is none; "" for null.
+   * @default that of the slice, for records that make none to read it
+   */
+  text?(index: number): string;
 }
 
 /** One message in full, for drivers and tests that hold messages as objects. */

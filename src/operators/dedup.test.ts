@@ -4,6 +4,7 @@ import { Subject } from "rxjs";
 import type { Flowing, Operator } from "../component/operator.ts";
 import { MillraceError } from "../errors.ts";
 import { Chunk } from "../message/chunk.ts";
+import { KeyWriter } from "../message/key-column.ts";
 import { Outcome } from "../message/outcome.ts";
 import { OperatorBed } from "../testing/operator-bed.ts";
 import { type DedupOptions, dedup } from "./dedup.ts";
@@ -213,7 +214,9 @@ describe("an id under way", () => {
     b.sendValues(values);
     const passed = b.output[0] as Chunk;
     passed.values = [{ id: "changed" }];
-    passed.keys = [Buffer.from("k")];
+    const keys = new KeyWriter(1);
+    keys.write(0, "k");
+    passed.keys = keys.finish();
     b.deliver(Outcome.deadLettered);
     turn(b);
     const [promoted] = b.emitted();

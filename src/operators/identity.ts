@@ -58,18 +58,17 @@ const isOther: IdentityFault = Object.freeze({
   reason: "is not text, bytes, or a whole number",
 });
 
-export function isFault(result: string | Buffer | IdentityFault): result is IdentityFault {
+export function isFault(result: string | Uint8Array | IdentityFault): result is IdentityFault {
   return typeof result !== "string" && !(result instanceof Uint8Array);
 }
 
 /**
- * The bytes of a key: text as UTF-8, bytes as they are, whole numbers as decimal digits. So the text "1" and
- * the number 1 are one key, as they are to every other client. `""` is a key, of no bytes; null is none.
+ * A key: a text, which stands for its UTF-8, or bytes as they are; whole numbers are the text of their decimal
+ * digits. So the text "1" and the number 1 are one key, as they are to every other client. `""` is a key, of no
+ * bytes; null is none.
  */
-export function keyBytesOf(value: unknown): Buffer | IdentityFault {
-  if (value instanceof Uint8Array) return asBuffer(value);
-  const text = textOf(value);
-  return typeof text === "string" ? Buffer.from(text, "utf8") : text;
+export function keyOf(value: unknown): string | Uint8Array | IdentityFault {
+  return value instanceof Uint8Array ? value : textOf(value);
 }
 
 /**

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { Chunk } from "../message/chunk.ts";
 import { Lane } from "../message/lane.ts";
 import { PlainRecords } from "../message/records.ts";
-import { identityOf, keyBytesOf, unsafeAndChanged, unsafeAsWritten } from "./identity.ts";
+import { identityOf, keyOf, unsafeAndChanged, unsafeAsWritten } from "./identity.ts";
 import { JsonPointer, pointerProblem } from "./json-pointer.ts";
 
 const ledger = { taken: () => {}, settled: () => {}, branched: () => {} };
@@ -81,7 +81,7 @@ test("what has no exact whole number is a fault that says why, and advises what 
   assert.equal(exactly('{"id":1e3}', "/id"), 1000);
   assert.equal(exactly(`{"id":${"9".repeat(2_000)}}`, "/id"), unsafeAsWritten);
   for (const fault of [unsafeAsWritten, unsafeAndChanged]) {
-    assert.equal(keyBytesOf(fault), fault);
+    assert.equal(keyOf(fault), fault);
     assert.equal(identityOf(fault), fault);
     assert.equal(identityOf(["a", fault]), fault);
     assert.doesNotMatch(fault.reason, /pointer/);

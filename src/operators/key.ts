@@ -4,8 +4,9 @@ import type { Operator, OperatorContext } from "../component/operator.ts";
 import type { OptionProblem, OptionsSchema } from "../component/options.ts";
 import { perChunk } from "../component/per-chunk.ts";
 import type { Chunk } from "../message/chunk.ts";
+import { KeyWriter } from "../message/key-column.ts";
 import { byIndex, disown, type OfMessage, rejectThrown } from "./author-function.ts";
-import { compositeTextOf, type IdentityFault, type IdentityPart, isFault, keyBytesOf } from "./identity.ts";
+import { compositeTextOf, type IdentityFault, type IdentityPart, isFault, keyOf } from "./identity.ts";
 import { JsonPointer, pointerProblem } from "./json-pointer.ts";
 
 /** What a key may be made of: text, bytes, or a whole number within ±(2⁵³ − 1); a bigint of any size. */
@@ -120,8 +121,8 @@ export const keyDefinition = defineOperator<Options>({
   rejects: true,
   verify,
   build: (options, context) => {
-    const keyOf = keyMaker(options);
-    return perChunk((chunk) => assignKeys(chunk, keyOf, options.allowNull === true, context));
+    const make = keyMaker(options);
+    return perChunk((chunk) => assignKeys(chunk, make, options.allowNull === true, context));
   },
 });
 
@@ -169,8 +170,8 @@ function verify(options: Options): OptionProblem[] {
   return problems;
 }
 
-/** Makes the key of message `index`; null for a null value. */
-type KeyMaker = (chunk: Chunk, index: number) => Buffer | null | IdentityFault;
+/** Makes the key of message `index`: text, whose UTF-8 it is, or bytes; null for a null value. */
+type KeyMaker = (chunk: Chunk, index: number) => string | Uint8Array | null | IdentityFault;
 
 function keyMaker(options: Options): KeyMaker {
   const { path, join, digest, encoding } = options;
@@ -190,41 +191,38 @@ function keyMaker(options: Options): KeyMaker {
       return notAList;
     }
     const text = compositeTextOf(parts, join);
-    if (typeof text !== "string") return text;
-    if (digest === undefined) return Buffer.from(text, "utf8");
-    if (encoding === "bytes") return hash(digest, text, "buffer");
-    return Buffer.from(hash(digest, text, encoding ?? "hex"), "latin1");
+    if (typeof text !== "string" || digest === undefined) return text;
+    return encoding === "bytes" ? hash(digest, text, "buffer") : hash(digest, text, encoding ?? "hex");
   };
 }
 
 const notAList: IdentityFault = { kind: "invalid", reason: "is not a list of fields" };
 
-function single(value: unknown): Buffer | null | IdentityFault {
+function single(value: unknown): ReturnType<KeyMaker> {
   if (value === null) return null;
-  const made = keyBytesOf(value);
+  const made = keyOf(value);
   if (isFault(made)) disown(value);
   return made;
 }
 
-function assignKeys(chunk: Chunk, keyOf: KeyMaker, allowNull: boolean, context: OperatorContext): void {
-  const keys = new Array<Buffer | null>(chunk.length);
+function assignKeys(chunk: Chunk, make: KeyMaker, allowNull: boolean, context: OperatorContext): void {
+  const keys = new KeyWriter(chunk.length);
   for (let i = 0; i < chunk.length; i++) {
     if (chunk.state[i] === 0) continue;
     let made: ReturnType<KeyMaker>;
     try {
-      made = keyOf(chunk, i);
+      made = make(chunk, i);
     } catch (error) {
       rejectThrown(context, chunk, i, "the function of key", error);
       continue;
     }
     if (made === null) {
-      keys[i] = null;
       if (!allowNull) rejectKey(context, chunk, i, "key-missing", "is null");
     } else if (isFault(made)) {
       rejectKey(context, chunk, i, made.kind === "missing" ? "key-missing" : "key-invalid", made.reason);
-    } else keys[i] = made;
+    } else keys.write(i, made);
   }
-  chunk.keys = keys;
+  chunk.keys = keys.finish();
 }
 
 function rejectKey(

@@ -202,4 +202,26 @@ export const lanes: readonly Mutant[] = [
       test: "per destination: bounds, order, deadlines, and nothing lost",
     },
   },
+  {
+    name: "a message without a key has one of no bytes",
+    breaks: "B8",
+    file: "src/message/key-column.ts",
+    text: "this.#ends[i] = ~this.#used;",
+    becomes: "this.#ends[i] = this.#used;",
+    killer: {
+      file: "src/message/key-column.test.ts",
+      test: "property: a column has the keys that were written, none where none was, and so do its parts",
+    },
+  },
+  {
+    name: "a message alone has the key of its chunk's first",
+    breaks: "B8",
+    file: "src/message/chunk.ts",
+    text: "    alone.keys = this.keys?.after(index);",
+    becomes: "    alone.keys = this.keys;",
+    killer: {
+      file: "src/message/chunk.test.ts",
+      test: "columns that were never written are read from the records",
+    },
+  },
 ];

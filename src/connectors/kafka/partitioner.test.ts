@@ -21,6 +21,15 @@ test("murmur2 gives the hashes of Kafka's own unit test", () => {
   for (const [key, hash] of vectors) assert.equal(murmur2(Buffer.from(key)), hash, key);
 });
 
+test("a key within other bytes is hashed as it is alone", () => {
+  const bytes = Buffer.from("before-key-after");
+  for (const partitionOf of [murmur2Partition, crc32Partition]) {
+    for (let to = 7; to < bytes.length; to++) {
+      assert.equal(partitionOf(bytes, 1_009, 7, to), partitionOf(Buffer.from(bytes.subarray(7, to)), 1_009));
+    }
+  }
+});
+
 test("murmur2 agrees with kafkajs on any key", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 70 }), (bytes) => {

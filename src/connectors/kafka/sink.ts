@@ -158,8 +158,15 @@ class KafkaSinkSession implements SinkSession {
 
   /** The key's partition. Messages without a key go together, chunk by chunk to the next partition. */
   destinationOf(chunk: Chunk, index: number): Destination {
-    const key = chunk.key(index);
-    if (key !== null) return this.#queues[this.#partitionOf(key, this.#queues.length)]!;
+    if (chunk.keyLength(index) >= 0) {
+      const { keys } = chunk;
+      const partitions = this.#queues.length;
+      const partition =
+        keys === undefined
+          ? this.#partitionOf(chunk.key(index)!, partitions)
+          : keys.hashed(index, this.#partitionOf, partitions);
+      return this.#queues[partition]!;
+    }
     if (this.#rotatedFor !== chunk) {
       this.#rotatedFor = chunk;
       this.#rotation = (this.#rotation + 1) % this.#queues.length;

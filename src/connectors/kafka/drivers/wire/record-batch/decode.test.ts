@@ -125,6 +125,11 @@ async function decoded(
 }
 
 function listed(records: Records) {
+  for (let i = 0; i < records.length; i++) {
+    assert.equal(records.keyLength?.(i), records.key(i)?.length ?? -1);
+    assert.equal(records.valueLength?.(i), records.value(i)?.length ?? -1);
+    assert.equal(records.text?.(i), records.value(i)?.toString("utf8") ?? "");
+  }
   return Array.from({ length: records.length }, (_, i) => ({
     offset: records.position(i),
     key: records.key(i),

@@ -113,7 +113,7 @@ function writeRecords(batch: Batch, from: number, to: number, now: number, into:
   for (let entry = from; entry < to; entry++) {
     const chunk = batch.chunk(entry);
     const index = batch.index(entry);
-    const key = chunk.key(index);
+    const { keys } = chunk;
     const value = chunk.payload(index);
     const own = chunk.timestamp(index);
     const timestamp = Math.floor(own >= 0 && own < 2 ** 63 ? own : now);
@@ -130,7 +130,7 @@ function writeRecords(batch: Batch, from: number, to: number, now: number, into:
 
     const timestampDelta = timestamp - firstTimestamp;
     const offsetDelta = entry - from;
-    const keyLength = key === null ? -1 : key.length;
+    const keyLength = chunk.keyLength(index);
     const valueLength = value === null ? -1 : value.length;
     const length =
       1 +
@@ -149,8 +149,9 @@ function writeRecords(batch: Batch, from: number, to: number, now: number, into:
     position = writeVarlong(bytes, position, timestampDelta);
     position = writeVarint(bytes, position, offsetDelta);
     position = writeVarint(bytes, position, keyLength);
-    if (key !== null) {
-      bytes.set(key, position);
+    if (keyLength >= 0) {
+      if (keys === undefined) bytes.set(chunk.key(index)!, position);
+      else keys.copy(index, bytes, position);
       position += keyLength;
     }
     position = writeVarint(bytes, position, valueLength);

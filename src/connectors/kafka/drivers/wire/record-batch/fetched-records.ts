@@ -71,6 +71,22 @@ export class FetchedRecords implements Records {
     return this.#slice(index << rowShift, column.value);
   }
 
+  keyLength(index: number): number {
+    return this.#table[(index << rowShift) + column.keyLength]!;
+  }
+
+  valueLength(index: number): number {
+    return this.#table[(index << rowShift) + column.valueLength]!;
+  }
+
+  text(index: number): string {
+    const row = index << rowShift;
+    const table = this.#table;
+    const start = table[row + column.value]!;
+    const length = Math.max(table[row + column.valueLength]!, 0);
+    return this.#sources[table[row + column.source]!]!.toString("utf8", start, start + length);
+  }
+
   headers(index: number): Headers {
     const row = index << rowShift;
     const start = this.#table[row + column.headers]!;
