@@ -8,6 +8,7 @@ import { findProgram } from "../../../../../test/brokers/program.ts";
 import { run } from "../../../../../test/brokers/run.ts";
 import { until } from "../../../../../test/brokers/until.ts";
 import { realContext } from "../../../../../test/driver-under-test.ts";
+import { booksLoaded } from "../../../../../test/kafka-log.ts";
 import { secret } from "../../../../component/secret.ts";
 import { systemClock } from "../../../../component/system.ts";
 import { type KafkaOptions, kafkaSettings } from "../../options.ts";
@@ -103,10 +104,12 @@ test("a login that the broker wants renewed, while requests are under way; with 
     const client = wireDriver.connect(kafkaSettings({ brokers, sasl }), realContext());
     t.after(() => client.close(systemClock.now() + 2_000));
     const recorder = new Recorder();
+    const group = freshName("group");
+    await booksLoaded(kafka.bootstrap, group, topic);
     recorder.subscription = await client.subscribe(
       {
         ...{
-          group: freshName("group"),
+          group,
           topics: [topic],
           maxBytesPerPartition: 2 ** 20,
           maxWait: 100,
