@@ -166,3 +166,13 @@ export async function codecsOf(bootstrap: string, topic: string): Promise<string
   }
   return [...used];
 }
+
+/**
+ * Returns when the broker has a group's books at hand. On a new cluster the first group that is asked for has them made,
+ * and until they are loaded its members are told to come again, which they show as trouble.
+ */
+export async function booksLoaded(bootstrap: string, group: string, topic: string): Promise<void> {
+  await until(`the books of ${group} are loaded`, () =>
+    committedOf(bootstrap, group, topic).then(() => true),
+  );
+}

@@ -5,7 +5,8 @@ import type { TestContext } from "node:test";
 import { orders } from "../bench/orders.ts";
 import { freshName } from "./brokers/index.ts";
 import type { TopicOptions } from "./brokers/kafka.ts";
-import { fill, type LogRecord } from "./kafka-log.ts";
+import { until } from "./brokers/until.ts";
+import { committedOf, countOf, fill, type LogRecord } from "./kafka-log.ts";
 import type { Millrace } from "./millrace.ts";
 import { withNames } from "./topology-copy.ts";
 
@@ -53,6 +54,21 @@ export async function prepareOrders(
     group: names.group,
     env: { KAFKA_BROKERS: kafka.bootstrap },
   };
+}
+
+/**
+ * Waits until `more` than now are in the output. Also until nothing is left to do: a runner may be through with its input
+ * while nobody looks.
+ */
+export async function written(kafka: { bootstrap: string }, job: OrdersJob, more: number): Promise<void> {
+  const { bootstrap } = kafka;
+  const [before, all] = [await countOf(bootstrap, job.output), await countOf(bootstrap, job.input)];
+  await until(
+    `${more} more are written`,
+    async () =>
+      (await countOf(bootstrap, job.output)) > before + more ||
+      (await committedOf(bootstrap, job.group, job.input)) === all,
+  );
 }
 
 /** What the output holds against `count` orders that went in. */

@@ -105,8 +105,7 @@ test(
     await channel.assertQueue("kept", { durable: true });
     channel.sendToQueue("kept", Buffer.from("salve"), { persistent: true });
     await channel.waitForConfirms();
-    // Killed within a second after, RabbitMQ 3.10 may come back without a queue that it had just made.
-    await rabbitmq.ctl("eval", "mnesia:sync_log(), mnesia:dump_log().");
+    await rabbitmq.settleNames();
     await rabbitmq.kill();
     await assert.rejects(connect(rabbitmq.url), /ECONNREFUSED/);
     await rabbitmq.restart();

@@ -7,18 +7,9 @@ import { type TestContext, test } from "node:test";
 import { needs, ownKafka } from "../brokers/index.ts";
 import type { KafkaCluster } from "../brokers/kafka.ts";
 import { until } from "../brokers/until.ts";
-import { countOf, quietKafka, readTopic } from "../kafka-log.ts";
+import { quietKafka, readTopic } from "../kafka-log.ts";
 import { millrace } from "../millrace.ts";
-import { checkOrders, finish, type OrdersJob, prepareOrders } from "../orders-job.ts";
-
-async function written(kafka: KafkaCluster, job: OrdersJob, more: number): Promise<void> {
-  const before = await countOf(kafka.bootstrap, job.output);
-  await until(
-    `${more} more are written`,
-    async () => (await countOf(kafka.bootstrap, job.output)) > before + more,
-    60_000,
-  );
-}
+import { checkOrders, finish, type OrdersJob, prepareOrders, written } from "../orders-job.ts";
 
 test("brokers are killed, stopped and restarted in turn, and leaders move back", {
   ...needs("own kafka"),

@@ -5,10 +5,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { needs, ownKafka, sharedKafka } from "../brokers/index.ts";
-import { until } from "../brokers/until.ts";
 import { committedOf, countOf, readTopic } from "../kafka-log.ts";
 import { millrace } from "../millrace.ts";
-import { checkOrders, finish, prepareOrders } from "../orders-job.ts";
+import { checkOrders, finish, prepareOrders, written } from "../orders-job.ts";
 
 const count = 200_000;
 
@@ -23,13 +22,7 @@ test("killed with -9 ten times at random moments: every order arrives, in order"
     const runner = millrace(t, ["run", job.file], job.env);
     await runner.logged("partitions assigned", 60_000);
     // From just after the assignment to deep in the work; what is random is the moment, not the outcome.
-    const before = await countOf(kafka.bootstrap, job.output);
-    const target = before + Math.floor((Math.random() * count) / 12);
-    await until(
-      "the runner has written some more",
-      async () => (await countOf(kafka.bootstrap, job.output)) > target,
-      60_000,
-    );
+    await written(kafka, job, Math.floor((Math.random() * count) / 12));
     assert.equal((await runner.kill()).code, "SIGKILL");
   }
   await finish(millrace(t, ["run", job.file, "--until-idle"], job.env));
@@ -55,12 +48,7 @@ test("stopped with SIGTERM again and again: no order arrives twice", {
   for (let stops = 0; stops < 4; stops++) {
     const runner = millrace(t, ["run", job.file], job.env);
     await runner.logged("partitions assigned", 60_000);
-    const before = await countOf(kafka.bootstrap, job.output);
-    await until(
-      "the runner has written some more",
-      async () => (await countOf(kafka.bootstrap, job.output)) > before + 10_000,
-      60_000,
-    );
+    await written(kafka, job, 10_000);
     const { code, stderr } = await runner.stop();
     assert.equal(code, 0, stderr);
     assert.equal(
@@ -85,12 +73,7 @@ test("the broker is restarted and killed under it: it reconnects, and nothing is
   const runner = millrace(t, ["run", job.file, "--until-idle"], job.env);
   await runner.logged("partitions assigned", 60_000);
   for (const how of ["restart", "kill"] as const) {
-    const before = await countOf(kafka.bootstrap, job.output);
-    await until(
-      "the runner writes",
-      async () => (await countOf(kafka.bootstrap, job.output)) > before + 5_000,
-      60_000,
-    );
+    await written(kafka, job, 5_000);
     if (how === "kill") await kafka.kill();
     await kafka.restart();
   }

@@ -137,7 +137,7 @@ test("acknowledged messages that kafkajs loses are not lost by our sink", {
 
   for (const driver of drivers) {
     await t.test(`lost replies, our sink by ${driver}: nothing is lost`, async (t) => {
-      const job = { driver, bootstrap: proxied, count: 10_000 };
+      const job = { driver, bootstrap: proxied, count: 20_000 };
       const { times, missing, twice } = await throughSink(t, kafka, job, () =>
         keep(
           100,

@@ -193,6 +193,7 @@ export class RabbitmqBed implements Bed {
         await channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": "classic" } });
       }
     });
+    await this.#broker.settleNames();
   }
 
   #connected(): Promise<ChannelModel> {
@@ -259,7 +260,7 @@ export class RabbitmqBed implements Bed {
     // The sink hears of it when it publishes.
     await this.feed(100, ordered);
     await until("the sink has made its queue again", () => this.#on((channel) => channel.checkQueue("out")));
-    await this.#settleNames();
+    await this.#broker.settleNames();
   }
 
   /**
@@ -278,7 +279,7 @@ export class RabbitmqBed implements Bed {
       const { stdout } = await this.#broker.ctl("list_queues", "-q", "--no-table-headers", "name");
       return stdout.split("\n").includes("in");
     });
-    await this.#settleNames();
+    await this.#broker.settleNames();
     // Behind what was on its way.
     await this.feed(100, ordered);
     await until("the input is done", () => this.drained());
@@ -288,13 +289,6 @@ export class RabbitmqBed implements Bed {
     const gone = new Set(doomed.filter((count) => !this.#arrived.has(idOf(count))));
     this.#input = this.#input.filter((count) => !gone.has(count));
     this.#gone += gone.size;
-  }
-
-  /** A queue that was just made again is on the broker's disk afterwards. */
-  async #settleNames(): Promise<void> {
-    // Killed within a second after, RabbitMQ 3.10 may come back without the queue, durable though it is, and
-    // without what it had confirmed: nothing that a client could prevent.
-    await this.#broker.ctl("eval", "mnesia:sync_log(), mnesia:dump_log().");
   }
 
   async #freeze(): Promise<void> {

@@ -66,6 +66,18 @@ async function ready(url: string, queue: string): Promise<number> {
   return (await until(`queue ${queue} answers`, ask, 60_000)).count;
 }
 
+/**
+ * Waits until `more` than now are in the output queue. Also until the input has nothing left to give: a runner may be
+ * through with it while nobody looks.
+ */
+async function written(url: string, job: Job, more: number): Promise<void> {
+  const before = await ready(url, job.output);
+  await until(
+    `${more} more are written`,
+    async () => (await ready(url, job.output)) > before + more || (await ready(url, job.input)) === 0,
+  );
+}
+
 /** Takes everything out of the output queue: how many ids came, how often, and what of the input never did. */
 async function check(url: string, job: Job): Promise<{ missing: number; duplicates: number }> {
   const connection = await connect(url);
@@ -98,12 +110,7 @@ test("killed with -9 ten times: every message arrives", {
   for (let kills = 0; kills < 10; kills++) {
     const runner = millrace(t, ["run", job.file], job.env);
     await runner.logged("topology running", 60_000);
-    const target = (await ready(url, job.output)) + Math.floor((Math.random() * count) / 14);
-    await until(
-      "the runner has written some more",
-      async () => (await ready(url, job.output)) > target,
-      60_000,
-    );
+    await written(url, job, Math.floor((Math.random() * count) / 14));
     assert.equal((await runner.kill()).code, "SIGKILL");
   }
   const { code, stderr } = await millrace(t, ["run", job.file, "--until-idle"], job.env).ended;
@@ -123,12 +130,7 @@ test("stopped with SIGTERM again and again: nothing arrives twice", {
   for (let stops = 0; stops < 4; stops++) {
     const runner = millrace(t, ["run", job.file], job.env);
     await runner.logged("topology running", 60_000);
-    const target = (await ready(url, job.output)) + 2_000;
-    await until(
-      "the runner has written some more",
-      async () => (await ready(url, job.output)) > target,
-      60_000,
-    );
+    await written(url, job, 2_000);
     const { code, stderr } = await runner.stop();
     assert.equal(code, 0, stderr);
   }
@@ -143,10 +145,10 @@ test("the broker is killed and restarted under it: it reconnects, and nothing is
 }, async (t) => {
   const broker = await ownRabbitmq(t);
   const job = await prepare(t, broker.url);
+  await broker.settleNames();
   const runner = millrace(t, ["run", job.file, "--until-idle"], job.env);
   await runner.logged("topology running", 60_000);
-  const target = (await ready(broker.url, job.output)) + 2_000;
-  await until("the runner writes", async () => (await ready(broker.url, job.output)) > target, 60_000);
+  await written(broker.url, job, 2_000);
   await broker.kill();
   await broker.restart();
   const { code, stderr } = await runner.ended;

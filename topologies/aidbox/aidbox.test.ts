@@ -279,6 +279,7 @@ test(
     await until("some have arrived", async () => (await countOf(kafka.bootstrap, topic)) > 0, 60_000);
     await first.kill();
     const left = await waiting();
+    t.diagnostic(`killed when ${left} of ${count} were left`);
     assert.ok(left > 0, "it was killed in the middle");
     const { code, stderr } = await runMillrace(t, ["run", file("at-least-once.ts"), "--until-idle"], env);
     assert.equal(code, 0, stderr);

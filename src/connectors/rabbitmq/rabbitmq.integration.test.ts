@@ -609,6 +609,7 @@ test("a broker of one's own", needs("own rabbitmq"), async (t) => {
       `is ${how} and started again: nothing is lost, one consumer, the prefetch holds`,
       async (t) => {
         const { hand, from, to } = await prepared(t);
+        await broker.settleNames();
         await hand.fill(from, numbers(10_000));
         const { run } = relay(t, { url, source: { queue: from, prefetch: 300 }, sink: { queue: to } });
         await run.started;

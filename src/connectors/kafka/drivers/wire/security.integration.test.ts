@@ -8,6 +8,7 @@ import { findProgram } from "../../../../../test/brokers/program.ts";
 import { run } from "../../../../../test/brokers/run.ts";
 import { until } from "../../../../../test/brokers/until.ts";
 import { realContext } from "../../../../../test/driver-under-test.ts";
+import { booksLoaded } from "../../../../../test/kafka-log.ts";
 import { secret } from "../../../../component/secret.ts";
 import { systemClock } from "../../../../component/system.ts";
 import { type KafkaOptions, kafkaSettings } from "../../options.ts";
@@ -87,7 +88,8 @@ test("a login that the broker wants renewed, while requests are under way; with 
   const [username, password] = ["etl", "cAnArY-right"];
   const kafka = await ownKafka(t, {
     sasl: { username, password },
-    properties: { "connections.max.reauth.ms": "2000" },
+    // A fifth of it is left for a busy machine when the driver lets go of a connection.
+    properties: { "connections.max.reauth.ms": "4000" },
   });
   const topic = await kafka.createTopic(freshName("renewed"), { partitions: 1 });
   const brokers = kafka.securedBootstrap!;
@@ -103,10 +105,12 @@ test("a login that the broker wants renewed, while requests are under way; with 
     const client = wireDriver.connect(kafkaSettings({ brokers, sasl }), realContext());
     t.after(() => client.close(systemClock.now() + 2_000));
     const recorder = new Recorder();
+    const group = freshName("group");
+    await booksLoaded(kafka.bootstrap, group, topic);
     recorder.subscription = await client.subscribe(
       {
         ...{
-          group: freshName("group"),
+          group,
           topics: [topic],
           maxBytesPerPartition: 2 ** 20,
           maxWait: 100,
@@ -117,7 +121,7 @@ test("a login that the broker wants renewed, while requests are under way; with 
       recorder,
     );
     const producer = await client.producer();
-    const end = systemClock.now() + 4_500;
+    const end = systemClock.now() + 7_500;
     let sent = 0;
     await until("the login was renewed twice", async () => {
       const { error } = await produce(producer, topic, 0, [`${sasl.mechanism} ${sent}`]);

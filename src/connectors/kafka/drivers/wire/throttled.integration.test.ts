@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { freshName, needs, sharedKafka } from "../../../../../test/brokers/index.ts";
 import { until } from "../../../../../test/brokers/until.ts";
 import { realContext } from "../../../../../test/driver-under-test.ts";
+import { booksLoaded } from "../../../../../test/kafka-log.ts";
 import { systemClock } from "../../../../component/system.ts";
 import { kafkaSettings } from "../../options.ts";
 import { produce, Recorder } from "../conformance.ts";
@@ -40,10 +41,12 @@ test("over its quota a client waits as long as the broker says, and no request r
   }
   assert.ok(longest > 2 * requestTimeout, `the broker never kept silent: ${longest} ms`);
   const recorder = new Recorder();
+  const group = freshName("group");
+  await booksLoaded(kafka.bootstrap, group, topic);
   recorder.subscription = await client.subscribe(
     {
       ...{
-        group: freshName("group"),
+        group,
         topics: [topic],
         maxBytesPerPartition: 150_000,
         maxWait: 100,

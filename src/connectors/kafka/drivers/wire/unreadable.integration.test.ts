@@ -7,6 +7,7 @@ import { freshName, needs, ownKafka } from "../../../../../test/brokers/index.ts
 import { until } from "../../../../../test/brokers/until.ts";
 import { realContext } from "../../../../../test/driver-under-test.ts";
 import { type Rewrite, rewriteReplies } from "../../../../../test/faults/rewriting-proxy.ts";
+import { booksLoaded } from "../../../../../test/kafka-log.ts";
 import { freshFolder, runMillrace } from "../../../../../test/millrace.ts";
 import { systemClock } from "../../../../component/system.ts";
 import type { DriverError } from "../../driver.ts";
@@ -94,6 +95,8 @@ export default topology("old", (t) => {
 
   const reading = async (client: ReturnType<typeof connect>, topic: string) => {
     const recorder = new Recorder();
+    const group = freshName("group");
+    await booksLoaded(kafka.bootstrap, group, topic);
     const told: { readonly error: DriverError | undefined; readonly fatal: boolean }[] = [];
     const listener = Object.assign(recorder, {
       trouble: (error: DriverError | undefined, fatal: boolean) => void told.push({ error, fatal }),
@@ -101,7 +104,7 @@ export default topology("old", (t) => {
     recorder.subscription = await client.subscribe(
       {
         ...{
-          group: freshName("group"),
+          group,
           topics: [topic],
           maxBytesPerPartition: 2 ** 20,
           maxWait: 100,
