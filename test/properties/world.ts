@@ -117,7 +117,7 @@ export const event: fc.Arbitrary<Event> = fc.oneof(
     arbitrary: fc.record({ kind: one("gap", "retire"), source, partition: fc.nat(partitions - 1) }),
   },
   {
-    weight: 1,
+    weight: 2,
     arbitrary: fc.oneof(
       fc.record({
         kind: one("outrun"),
@@ -367,15 +367,17 @@ export class World {
         break;
       }
       case "outrun":
-        this.#outrun(event.source, event.partition, event.quarters);
+        this.#outrun(event.source % this.graph.sources.length, event.partition, event.quarters);
         break;
-      case "deleteQueue":
-        if (this.graph.sources[event.source]?.broker !== "rabbitmq") break;
-        this.history.takeAway(event.source);
+      case "deleteQueue": {
+        const source = event.source % this.graph.sources.length;
+        if (this.graph.sources[source]!.broker !== "rabbitmq") break;
+        this.history.takeAway(source);
         // What was in flight is forgotten, and a copy of it may come.
         this.repeatsAllowed = true;
-        this.broker.deleteQueue(`in${event.source}`);
+        this.broker.deleteQueue(`in${source}`);
         break;
+      }
       case "growInput":
         this.#disturbed();
         faults.growPartitions(`in${event.source}`, event.partitions);
@@ -507,7 +509,7 @@ export class World {
   /** Deletes messages that were not committed, read or not: nobody can be blamed for what is missing of them. */
   #outrun(source: number, partition: number, quarters: number): void {
     const topic = `in${source}`;
-    if (this.graph.sources[source]?.broker !== "kafka") return;
+    if (this.graph.sources[source]!.broker !== "kafka") return;
     const log = this.cluster.require(topic).logs[partition]!;
     const done = this.cluster.group(`g${source}`).committed(topic).get(partition) ?? log.start;
     const from = Math.max(done, log.start);
