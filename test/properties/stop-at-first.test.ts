@@ -1,7 +1,7 @@
 /**
  * A sink with onFailure: "stopAtFirst", on Kafka and on RabbitMQ. For any schedule of messages, some of which the sink
- * refuses for good, a step rejects, or come twice, through a dedup and slow calls, with requests lost, crashes, cuts
- * and clean stops:
+ * refuses for good, a step rejects, or come twice, through a dedup and slow calls, with requests lost, crashes, cuts,
+ * rebalances, clean stops, and dead letters that nobody takes for a while, so that a stop leaves the failure unsettled:
  *
  * - the prefix rule: when a message is handed to the sink, all before it in its partition or queue are settled: they
  *   are in the output or among the dead letters, or their id is in the output;
@@ -47,7 +47,7 @@ interface Item {
 type Step =
   | { readonly kind: "feed"; readonly items: readonly (Omit<Item, "n" | "id"> & { readonly id: number })[] }
   | { readonly kind: "time"; readonly ms: number }
-  | { readonly kind: "lose" | "crash" | "stop" };
+  | { readonly kind: "lose" | "crash" | "stop" | "rebalance" | "away" | "back" };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -69,8 +69,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({ kind: fc.constant("time" as const), ms: fc.oneof(fc.nat(40), fc.nat(1_000)) }),
   },
   {
-    weight: 2,
-    arbitrary: fc.record({ kind: fc.constantFrom("lose" as const, "crash" as const, "stop" as const) }),
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constantFrom(...(["lose", "crash", "stop", "rebalance", "away", "back"] as const)),
+    }),
   },
 );
 
@@ -84,6 +86,10 @@ interface Place {
   before(item: Item): Item[];
   /** Something between the broker and its clients gets lost. */
   lose(): void;
+  /** What is in flight is taken away, and given out again. */
+  rebalance(): void;
+  /** The dead letters are taken, or not, until this is called again. */
+  refuseDead(refuse: boolean): void;
   /** The runner's process is gone. */
   crash(): void;
 }
@@ -99,6 +105,7 @@ class World {
   readonly #fed: Item[] = [];
   #run: Run | undefined;
   #broken: string | undefined;
+  #deadAway = false;
 
   constructor(kind: "kafka" | "rabbitmq") {
     this.#place = kind === "kafka" ? this.#kafka() : this.#rabbitmq();
@@ -154,6 +161,14 @@ class World {
       case "lose":
         this.#place.lose();
         break;
+      case "rebalance":
+        this.#place.rebalance();
+        break;
+      case "away":
+      case "back":
+        this.#deadAway = step.kind === "away";
+        this.#place.refuseDead(this.#deadAway);
+        break;
       case "crash":
         this.#place.crash();
         this.#run!.abort(new Error("crashed"));
@@ -168,6 +183,8 @@ class World {
   }
 
   async finish(): Promise<void> {
+    this.#deadAway = false;
+    this.#place.refuseDead(false);
     for (let turn = 0; turn < 300 && this.#firstOpen(this.#fed) !== undefined; turn++) {
       await this.context.clock.run(500);
       assert.equal(this.#broken, undefined);
@@ -187,7 +204,8 @@ class World {
       how = result.how;
     });
     for (let turn = 0; turn < 400 && how === undefined; turn++) await this.context.clock.run(100);
-    assert.equal(how, "done");
+    // What cannot be dead-lettered stays where it came from.
+    if (!this.#deadAway) assert.equal(how, "done");
   }
 
   /** The first of these that is neither in the output, by its id, nor among the dead letters. */
@@ -253,6 +271,9 @@ class World {
         );
       },
       lose: () => cluster.faults.dropRequest("produce"),
+      rebalance: () =>
+        this.#fed.length % 2 ? cluster.faults.rebalance("g") : cluster.faults.expireSession("g"),
+      refuseDead: (refuse) => (refuse ? cluster.faults.stall("dead") : cluster.faults.release()),
       crash: () => cluster.faults.kill(),
     };
   }
@@ -274,6 +295,8 @@ class World {
       contents: (queue) => [...broker.contents(queue)].map(({ value }) => itemOf(value)),
       before: ({ n }) => this.#fed.slice(0, n),
       lose: () => broker.cut("lost"),
+      rebalance: () => broker.cut("applied", "consume"),
+      refuseDead: (refuse) => broker.refusePublishes("dead", refuse),
       crash: () => broker.cut("lost"),
     };
   }

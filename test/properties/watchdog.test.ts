@@ -325,6 +325,37 @@ for (const from of ["kafka", "rabbitmq"] as const) {
   });
 }
 
+test("kafka: a lane that its sink keeps waiting is not taken for dead; one beside it that is dead is, alone", async () => {
+  const bench = await begin({ credit: 20 });
+  const { cluster } = bench;
+  const feed = (partition: number, count: number) =>
+    cluster.feed(
+      "in",
+      Array.from({ length: count }, () => ({ partition, value: Buffer.from("0") })),
+    );
+  cluster.faults.stall("out");
+  feed(0, 100);
+  await bench.time(10 * patience);
+  feed(1, 1);
+  await bench.time(patience / 4);
+  assert.deepEqual([bench.source.stall?.awaiting, bench.restarts], ["sink", 0]);
+  bench.goDumb();
+  feed(1, 1);
+  await bench.untilRestarting();
+  assert.deepEqual(
+    bench.source.stall?.lanes.map(({ name }) => name),
+    ["in/1"],
+  );
+  assert.equal(bench.lines("^error .*gives nothing of in/1,").length, 1);
+  cluster.faults.release();
+  await bench.time(2 * patience);
+  assert.equal(bench.source.stall, undefined);
+  assert.deepEqual([bench.restarts, bench.source.backlog], [1, 0]);
+  await bench.drain();
+  const ends = cluster.require("in").logs.map(({ end }) => end);
+  assert.deepEqual([...cluster.group("g").committed("in").values()], ends);
+});
+
 test("rabbitmq: a consumer that stands by for another one is not taken for dead", async () => {
   const bench = new Bench({ from: "rabbitmq", singleActive: true });
   const nothing = { closed() {}, blocked() {}, unblocked() {} };

@@ -47,6 +47,15 @@ export type Event =
   | { readonly kind: "stall" | "sick" | "full"; readonly target: number }
   /** Offsets that hold no message; and old messages, done with, that retention deletes. */
   | { readonly kind: "gap" | "retire"; readonly source: number; readonly partition: number }
+  /** Retention passes so many quarters of what was not committed yet. */
+  | {
+      readonly kind: "outrun";
+      readonly source: number;
+      readonly partition: number;
+      readonly quarters: number;
+    }
+  /** A queue that is read is deleted, with all that is in it. */
+  | { readonly kind: "deleteQueue"; readonly source: number }
   /** A topic gets partitions: of an input, keys go elsewhere from then on; of an output, they stay where they are. */
   | { readonly kind: "growInput"; readonly source: number; readonly partitions: number }
   | { readonly kind: "growOutput"; readonly target: number; readonly partitions: number }
@@ -108,6 +117,18 @@ export const event: fc.Arbitrary<Event> = fc.oneof(
     arbitrary: fc.record({ kind: one("gap", "retire"), source, partition: fc.nat(partitions - 1) }),
   },
   {
+    weight: 2,
+    arbitrary: fc.oneof(
+      fc.record({
+        kind: one("outrun"),
+        source,
+        partition: fc.nat(partitions - 1),
+        quarters: fc.integer({ min: 1, max: 4 }),
+      }),
+      fc.record({ kind: one("deleteQueue"), source }),
+    ),
+  },
+  {
     weight: 1,
     arbitrary: fc.oneof(
       fc.record({ kind: one("growInput"), source, partitions: grown }),
@@ -150,6 +171,8 @@ export const calmEvent = event.filter(
       "join",
       "leave",
       "growInput",
+      "outrun",
+      "deleteQueue",
       "cutRabbitmq",
       "withhold",
       "confirm",
@@ -343,6 +366,18 @@ export class World {
         if (done !== undefined) faults.deleteRecords(`in${event.source}`, event.partition, done);
         break;
       }
+      case "outrun":
+        this.#outrun(event.source % this.graph.sources.length, event.partition, event.quarters);
+        break;
+      case "deleteQueue": {
+        const source = event.source % this.graph.sources.length;
+        if (this.graph.sources[source]!.broker !== "rabbitmq") break;
+        this.history.takeAway(source);
+        // What was in flight is forgotten, and a copy of it may come.
+        this.repeatsAllowed = true;
+        this.broker.deleteQueue(`in${source}`);
+        break;
+      }
       case "growInput":
         this.#disturbed();
         faults.growPartitions(`in${event.source}`, event.partitions);
@@ -471,6 +506,23 @@ export class World {
     if (!this.repeatsAllowed) this.history.checkRepeats();
   }
 
+  /** Deletes messages that were not committed, read or not: nobody can be blamed for what is missing of them. */
+  #outrun(source: number, partition: number, quarters: number): void {
+    const topic = `in${source}`;
+    if (this.graph.sources[source]!.broker !== "kafka") return;
+    const log = this.cluster.require(topic).logs[partition]!;
+    const done = this.cluster.group(`g${source}`).committed(topic).get(partition) ?? log.start;
+    const from = Math.max(done, log.start);
+    const to = from + Math.ceil(((log.end - from) * quarters) / 4);
+    const gone = new Set<string>();
+    for (const { partition: of, position, value } of this.cluster.contents(topic))
+      if (of === partition && position < to) gone.add(uidOf(value));
+    this.history.takeAway(source, gone);
+    // What was in flight belongs to an epoch that is over, and a copy of it may come.
+    this.repeatsAllowed = true;
+    this.cluster.faults.deleteRecords(topic, partition, to);
+  }
+
   /** Whatever kept an output from taking messages ends. */
   #release(): void {
     this.#stalledSince = undefined;
@@ -543,9 +595,9 @@ export class World {
     return this.graph.sources.every(({ broker }, number) => {
       const { backlog, lanes } = sources.find(({ name }) => name === `in${number}`)!;
       if (broker === "rabbitmq") return this.broker.depth(`in${number}`).ready === 0 && backlog === 0;
-      return this.cluster.require(`in${number}`).logs.every(({ end }, partition) => {
+      return this.cluster.require(`in${number}`).logs.every(({ start, end }, partition) => {
         const lane = lanes.find(({ name }) => name === `in${number}/${partition}`);
-        return end === 0 || (lane !== undefined && lane.checkpoint + lane.span === end);
+        return start === end || (lane !== undefined && lane.checkpoint + lane.span === end);
       });
     });
   }
@@ -572,7 +624,7 @@ export class World {
       }
       const committed = this.cluster.group(`g${number}`).committed(`in${number}`);
       this.cluster.require(`in${number}`).logs.forEach((log, partition) => {
-        if (log.end > 0 && committed.get(partition) !== log.end)
+        if (log.end > log.start && committed.get(partition) !== log.end)
           throw new Anomaly(
             "stuck",
             `in${number}/${partition} is committed to ${committed.get(partition)} of ${log.end}`,
