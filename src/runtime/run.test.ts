@@ -11,6 +11,8 @@ import { Chunk } from "../message/chunk.ts";
 import type { Lane } from "../message/lane.ts";
 import { Outcome } from "../message/outcome.ts";
 import { PlainRecords } from "../message/records.ts";
+import { batch } from "../operators/batch.ts";
+import { decode } from "../operators/decode.ts";
 import { testContext } from "../testing/context.ts";
 import type { Plan, PlanNode } from "../topology/plan.ts";
 import { start } from "./run.ts";
@@ -87,6 +89,9 @@ class HandSink {
   /** What keeps it from taking anything. */
   reason: string | undefined;
   readonly written: string[] = [];
+  /** The decoded values, as it sees them. */
+  readonly values: unknown[] = [];
+  bytesOnly = false;
   readonly batches: Batch[] = [];
   readonly waiting: (() => void)[] = [];
   readonly destination: Destination = { name: "out" };
@@ -117,7 +122,7 @@ class HandSink {
       capabilities: { order: "always", batches: true },
       problems: [],
       targets: [name],
-      open: async () => session,
+      open: async () => ({ ...session, bytesOnly: this.bytesOnly }),
     };
   }
 
@@ -128,6 +133,7 @@ class HandSink {
     const refusals: Refusal[] = [];
     for (let entry = 0; entry < batch.length; entry++) {
       const payload = batch.payload(entry)?.toString() ?? "";
+      this.values.push(batch.value(entry));
       const failure = this.refuse(payload);
       if (failure === undefined) {
         this.written.push(payload);
@@ -253,6 +259,23 @@ test("messages go from the source to the sink and are acknowledged by a drain", 
   assert.ok(from.closed && to[0]!.closed);
   assert.equal(running.status().mode, "done");
 });
+
+for (const [title, middle] of [
+  ["without a batch step", [decode("json")]],
+  ["with one", [decode("json"), batch({ within: "1ms" })]],
+] as const) {
+  test(`decoded values reach a sink, and are gone before one that looks at bytes only: ${title}`, async () => {
+    for (const bytesOnly of [false, true]) {
+      const { from, to, begin, run } = setup({ middle: middle as Setup["middle"] & {} });
+      to[0]!.bytesOnly = bytesOnly;
+      await begin().started;
+      from.offer("1", '"two"');
+      await run(10);
+      assert.deepEqual(to[0]!.written, ["1", '"two"']);
+      assert.deepEqual(to[0]!.values, bytesOnly ? [undefined, undefined] : [1, "two"]);
+    }
+  });
+}
 
 test("what gathers while a write is out goes together", async () => {
   const { from, to, begin, run } = setup();

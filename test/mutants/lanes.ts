@@ -224,4 +224,37 @@ export const lanes: readonly Mutant[] = [
       test: "columns that were never written are read from the records",
     },
   },
+  {
+    name: "a decoded value goes though its sink looks at it",
+    breaks: "A1",
+    file: "src/runtime/sink-stage.ts",
+    text: "      if (session.bytesOnly === true) chunk.forgetValue(i);",
+    becomes: "      chunk.forgetValue(i);",
+    killer: {
+      file: "src/runtime/run.test.ts",
+      test: "decoded values reach a sink, and are gone before one that looks at bytes only: without a batch step",
+    },
+  },
+  {
+    name: "what a batch holds has lost its decoded values",
+    breaks: "A1",
+    file: "src/operators/batch.ts",
+    text: "      if (this.#context.bytesOnly) chunk.forgetValue(i);",
+    becomes: "      chunk.forgetValue(i);",
+    killer: {
+      file: "src/runtime/run.test.ts",
+      test: "decoded values reach a sink, and are gone before one that looks at bytes only: with one",
+    },
+  },
+  {
+    name: "a function of the value is asked again without it",
+    breaks: "A1",
+    file: "src/connectors/rabbitmq/sink.ts",
+    text: '    this.bytesOnly = typeof options.key !== "function";',
+    becomes: "    this.bytesOnly = true;",
+    killer: {
+      file: "src/connectors/rabbitmq/sink.test.ts",
+      test: "a key function that fails condemns its message alone",
+    },
+  },
 ];

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { run } from "node:test";
 import { type Mutant, mutants } from "./mutants.ts";
+import { rotOf } from "./rot.ts";
 
 const root = join(import.meta.dirname, "../..");
 /** What tests need of the tree. */
@@ -54,14 +55,6 @@ async function main(wanted: readonly string[]): Promise<number> {
   } finally {
     for (const folder of folders) rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** Why the mutant can no longer be made; undefined when it can. */
-function rotOf({ name, file, text, becomes }: Mutant): string | undefined {
-  const found = readFileSync(join(root, file), "utf8").split(text).length - 1;
-  if (found !== 1) return `"${name}": its text is ${found} times in ${file}, and must be there once`;
-  if (text === becomes) return `"${name}" changes nothing`;
-  return undefined;
 }
 
 function copyTree(): string {

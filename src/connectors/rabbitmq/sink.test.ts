@@ -428,7 +428,7 @@ test("a channel that closes in the middle of a batch loses nothing, even if noth
 });
 
 test("a key function that fails condemns its message alone", async () => {
-  const { clock, bed } = await open({
+  const { clock, session, bed } = await open({
     exchange: "work",
     key: (message: Message) => {
       const value = String(message.value);
@@ -436,6 +436,7 @@ test("a key function that fails condemns its message alone", async () => {
       return value === "number" ? (7 as unknown as string) : "jobs";
     },
   });
+  assert.equal(session.bytesOnly, false, "it is asked again why, and needs the value");
   const written = bed.write(text("a", "throw", "number", "b"));
   await clock.run(5);
   assert.deepEqual(written[0]!.outcomes, ["delivered", "delivered"]);
