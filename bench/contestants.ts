@@ -17,6 +17,12 @@ export interface Contestant {
   command(): Promise<Command>;
   /** It does not acknowledge what it has written, nor pass on each message at once: neither is asked of it. */
   readonly promisesLess?: true;
+  /**
+   * So many orders may come twice: an order and its copy that a rebalance parts, one for each partition that changes
+   * hands, since no process knows another's ids.
+   * @default 0
+   */
+  readonly parts?: number;
 }
 
 const root = fileURLToPath(new URL("..", import.meta.url));

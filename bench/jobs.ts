@@ -189,7 +189,7 @@ export const jobs: readonly Job[] = [
     name: "orders-workers",
     messages: 1_000_000,
     contestants: [
-      ours("orders.ts", {}, "ours with 2 workers", ["--workers", "2"]),
+      { ...ours("orders.ts", {}, "ours with 2 workers", ["--workers", "2"]), parts: 4 },
       ours("orders.ts"),
       kafkaStreams(),
       franzGo("orders"),

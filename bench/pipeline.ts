@@ -52,7 +52,7 @@ export class Pipeline {
       }
       const { peakMiB } = process;
       await process.stop();
-      await checkOutput(this.#output, this.#expected, this.#keyed);
+      await checkOutput(this.#output, this.#expected, this.#keyed, contestant.parts);
       const unacknowledged = contestant.promisesLess === true ? 0 : await this.#input.unacknowledged();
       if (unacknowledged > 0) {
         throw new Error(

@@ -1,8 +1,12 @@
 import { holdStopSignals } from "./early-signals.ts";
+import { boundHeapGrowth } from "./heap-growth.ts";
 
 // Before anything else is loaded, which takes a second on a slow machine. Only a run has something to do when it is
 // told to stop; other commands just end.
-if (process.argv[2] === "run") holdStopSignals();
+if (process.argv[2] === "run") {
+  holdStopSignals();
+  boundHeapGrowth();
+}
 const [{ messageOf }, { cli }, { ExitCode }] = await Promise.all([
   import("../errors.ts"),
   import("./cli.ts"),
