@@ -4,7 +4,7 @@ import { wireDriver } from "../src/connectors/kafka/drivers/wire/driver.ts";
 import { kafkaSettings } from "../src/connectors/kafka/options.ts";
 import { freshName } from "../test/brokers/index.ts";
 import { type KafkaCluster, startKafka } from "../test/brokers/kafka.ts";
-import { committedOf, eachRecord, fill, quietKafka } from "../test/kafka-log.ts";
+import { committedOf, countOf, eachRecord, fill, quietKafka } from "../test/kafka-log.ts";
 import { benchContext } from "./context.ts";
 import type { Input, Output } from "./ends.ts";
 import type { Order } from "./orders.ts";
@@ -32,9 +32,12 @@ export class KafkaSide {
     const configEntries = Object.entries(retained ?? {}).map(([name, value]) => ({ name, value }));
     await this.#administer((admin) =>
       admin.createTopics({
+        // kafkajs gives up at once where the broker does not know a large topic yet.
+        waitForLeaders: false,
         topics: [{ topic, numPartitions: partitions, replicationFactor: 1, configEntries }],
       }),
     );
+    await countOf(this.bootstrap, topic);
     return topic;
   }
 
