@@ -4,7 +4,13 @@ export interface PropertyRuns {
   /** Replays a failure: both are in its message. */
   readonly seed?: number;
   readonly path?: string;
+  /** Of the runs and of the search for a smaller failure together, ms. Too little for the runs is a failure too. */
+  readonly interruptAfterTimeLimit: number;
+  readonly markInterruptAsFailure: true;
 }
+
+/** Six times what the slowest property needs, ms, so that what it has found is told before the test is given up. */
+const limitPerRun = 240;
 
 /**
  * A property is tried `usual` times, or as often as MILLRACE_PROPERTY_RUNS says. MILLRACE_PROPERTY_SEED and
@@ -18,10 +24,15 @@ export function propertyRuns(usual = 1_000): PropertyRuns {
   if (!Number.isSafeInteger(numRuns) || numRuns < 1) {
     throw new RangeError(`MILLRACE_PROPERTY_RUNS is no number of runs: ${MILLRACE_PROPERTY_RUNS}`);
   }
-  if (MILLRACE_PROPERTY_SEED === undefined) return { numRuns };
+  const runs: PropertyRuns = {
+    numRuns,
+    interruptAfterTimeLimit: Math.max(120_000, numRuns * limitPerRun),
+    markInterruptAsFailure: true,
+  };
+  if (MILLRACE_PROPERTY_SEED === undefined) return runs;
   const seed = Number(MILLRACE_PROPERTY_SEED);
   if (!Number.isSafeInteger(seed)) {
     throw new RangeError(`MILLRACE_PROPERTY_SEED is no seed: ${MILLRACE_PROPERTY_SEED}`);
   }
-  return { numRuns, seed, ...(MILLRACE_PROPERTY_PATH === undefined ? {} : { path: MILLRACE_PROPERTY_PATH }) };
+  return { ...runs, seed, ...(MILLRACE_PROPERTY_PATH === undefined ? {} : { path: MILLRACE_PROPERTY_PATH }) };
 }

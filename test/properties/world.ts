@@ -578,10 +578,12 @@ export class World {
     }
     // Rebalances that are under way come to their end.
     await this.context.clock.run(10_000);
-    // Twice in a row: what has left a queue may be on its way yet.
-    for (let turn = 0, seen = 0; turn < 120 && seen < 2; turn++) {
+    // What is read again may take longer than a drain waits. Windows may hold on to some of it.
+    for (let turn = 0, still = 0, ended = -1; turn < 600 && still < 6; turn++) {
       await this.context.clock.run(500);
-      seen = this.#isRead ? seen + 1 : 0;
+      const { accepted, inFlight } = this.status.conservation;
+      still = this.#isRead && accepted - inFlight === ended ? still + 1 : 0;
+      ended = accepted - inFlight;
     }
     if ((await this.drain()) !== "done") throw new Anomaly("stuck", "the last drain is not done");
     this.check();
