@@ -17,6 +17,13 @@ interface Progress {
   extra: number;
 }
 
+interface Room {
+  readonly messages: number;
+  readonly bytes: number;
+}
+
+const nothing: Room = { messages: 0, bytes: 0 };
+
 /**
  * The books of one source flow: how much may be in flight, and how everything ended.
  *
@@ -43,6 +50,8 @@ export class Credit implements Ledger {
   #held = 0;
   #waiting = 0;
   #refused = false;
+  /** Of {@link #shared}, until something changes. */
+  #spared: Room | undefined;
 
   /**
    * @param onFreed called at every settlement after a refusal; must defer its work.
@@ -105,10 +114,12 @@ export class Credit implements Ledger {
   }
 
   open(lane: Lane): void {
+    this.#spared = undefined;
     this.#lanes.set(lane, { passed: 0, since: this.#clock.now(), extra: 0 });
   }
 
   close(lane: Lane): void {
+    this.#spared = undefined;
     this.#parts -= this.#lanes.get(lane)?.extra ?? 0;
     this.#lanes.delete(lane);
     this.#freed();
@@ -130,7 +141,7 @@ export class Credit implements Ledger {
     const reserve = Math.max(1, Math.floor(messages / 2 / lanes));
     const decent = Math.min(wanted, Math.ceil(messages / 4), reserve);
     const reservedBytes = Math.floor(bytes / 2 / lanes);
-    const spared = this.#isStalled(lane) ? { messages: 0, bytes: 0 } : this.#shared(reserve, reservedBytes);
+    const spared = this.#isStalled(lane) ? nothing : this.#shared(reserve, reservedBytes);
     let count = Math.min(
       wanted,
       Math.max(0, reserve - lane.inFlight) + spared.messages,
@@ -158,6 +169,7 @@ export class Credit implements Ledger {
   }
 
   taken(_lane: Lane, count: number, bytes: number): void {
+    this.#spared = undefined;
     this.#accepted += count;
     this.#inFlight += count;
     this.#parts += count;
@@ -165,6 +177,7 @@ export class Credit implements Ledger {
   }
 
   settled(_lane: Lane, outcome: Outcome, bytes: number): void {
+    this.#spared = undefined;
     this.#outcomes[outcome]!++;
     this.#inFlight--;
     this.#parts--;
@@ -190,14 +203,17 @@ export class Credit implements Ledger {
     if (count > 0) this.#quiet();
   }
 
-  #shared(reserve: number, reservedBytes: number): { messages: number; bytes: number } {
+  /** What lanes may take beyond their reserves. Counted once for all who ask in vain, one after the other. */
+  #shared(reserve: number, reservedBytes: number): Room {
+    if (this.#spared !== undefined) return this.#spared;
     let messages = Math.max(0, this.options.messages - reserve * this.#lanes.size);
     let bytes = Math.max(0, this.options.bytes - reservedBytes * this.#lanes.size);
     for (const lane of this.#lanes.keys()) {
       messages -= Math.max(0, lane.inFlight - reserve);
       bytes -= Math.max(0, lane.bytesInFlight - reservedBytes);
     }
-    return { messages: Math.max(0, messages), bytes: Math.max(0, bytes) };
+    this.#spared = { messages: Math.max(0, messages), bytes: Math.max(0, bytes) };
+    return this.#spared;
   }
 
   #isStalled(lane: Lane): boolean {

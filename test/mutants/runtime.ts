@@ -17,8 +17,19 @@ export const runtime: readonly Mutant[] = [
     name: "a busy lane takes the others' reserve",
     breaks: "E4",
     file: "src/runtime/credit.ts",
-    text: "    return { messages: Math.max(0, messages), bytes: Math.max(0, bytes) };",
-    becomes: "    return { messages: 1e6, bytes: Math.max(0, bytes) };",
+    text: "    this.#spared = { messages: Math.max(0, messages),",
+    becomes: "    this.#spared = { messages: 1e6,",
+    killer: {
+      file: "src/runtime/intake.test.ts",
+      test: "one lane that takes all it can leaves the others their reserve",
+    },
+  },
+  {
+    name: "what lanes spared once they spare for ever",
+    breaks: "E4",
+    file: "src/runtime/credit.ts",
+    text: "bytes: number): void {\n    this.#spared = undefined;\n    this.#accepted",
+    becomes: "bytes: number): void {\n    this.#accepted",
     killer: {
       file: "src/runtime/intake.test.ts",
       test: "one lane that takes all it can leaves the others their reserve",
