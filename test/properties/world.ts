@@ -596,7 +596,11 @@ export class World {
     const { sources } = this.status;
     return this.graph.sources.every(({ broker }, number) => {
       const { backlog, lanes } = sources.find(({ name }) => name === `in${number}`)!;
-      if (broker === "rabbitmq") return this.broker.depth(`in${number}`).ready === 0 && backlog === 0;
+      if (broker === "rabbitmq") {
+        const queue = `in${number}`;
+        // One that was deleted is there again when its reader is.
+        return this.broker.has(queue) && this.broker.depth(queue).ready === 0 && backlog === 0;
+      }
       return this.cluster.require(`in${number}`).logs.every(({ start, end }, partition) => {
         const lane = lanes.find(({ name }) => name === `in${number}/${partition}`);
         return start === end || (lane !== undefined && lane.checkpoint + lane.span === end);

@@ -218,6 +218,10 @@ export class EmbeddedRabbitmq implements EmbeddedBroker {
     return exchange;
   }
 
+  has(queue: string): boolean {
+    return this.#queues.has(queue);
+  }
+
   queue(name: string): Queue {
     const queue = this.#queues.get(name);
     if (queue === undefined) throw notFound("queue", name);
