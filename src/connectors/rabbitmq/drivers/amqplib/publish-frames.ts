@@ -28,8 +28,8 @@ const flags = {
 
 /** Room for everything of a message but names, table and content: fixed fields, nine short strings, three frames. */
 const room = 10 * 256 + 64;
-const smallest = 1_024;
-const largest = 256 * 1_024;
+/** Of a buffer, unless a message needs more. */
+const typical = 64 * 1_024;
 
 /**
  * Publishes written as AMQP frames, many to a buffer. amqplib makes three buffers of each message, which pass through
@@ -41,9 +41,9 @@ export class PublishFrames {
   /** Whole frames, ready to go. */
   #full: Buffer[] = [];
   #bytes: Buffer = Buffer.alloc(0);
+  /** What was taken already ends here; the rest of the buffer is for what comes next. */
+  #from = 0;
   #at = 0;
-  /** Of the buffer to be made next: what the last ones needed. */
-  #typical = smallest;
   #method: { exchange: string; routingKey: string; mandatory: boolean; bytes: Buffer } | undefined;
 
   /** @param frameMax most bytes of a frame, as agreed with the broker; 0 for no limit */
@@ -70,27 +70,26 @@ export class PublishFrames {
     }
   }
 
-  /** What was added since, as whole frames; nothing of it is kept. */
+  /** What was added since the last time, as whole frames. */
   take(): readonly Buffer[] {
+    this.#cut();
     const all = this.#full;
-    const used = all.reduce((sum, { length }) => sum + length, this.#at);
-    if (this.#at > 0) all.push(this.#bytes.subarray(0, this.#at));
     this.#full = [];
-    this.#bytes = Buffer.alloc(0);
-    this.#at = 0;
-    this.#typical = Math.min(largest, Math.max(smallest, used + (used >> 2)));
     return all;
   }
 
   #reserve(size: number): void {
     if (this.#bytes.length - this.#at >= size) return;
-    if (this.#at > 0) {
-      this.#full.push(this.#bytes.subarray(0, this.#at));
-      this.#typical = Math.min(largest, this.#typical * 2);
-    }
+    this.#cut();
     // Not out of Node's pool, which a message that waits for its socket would keep whole.
-    this.#bytes = Buffer.allocUnsafeSlow(Math.max(size, this.#typical));
+    this.#bytes = Buffer.allocUnsafeSlow(Math.max(size, typical));
+    this.#from = 0;
     this.#at = 0;
+  }
+
+  #cut(): void {
+    if (this.#at > this.#from) this.#full.push(this.#bytes.subarray(this.#from, this.#at));
+    this.#from = this.#at;
   }
 
   /** Most often the same again. */
