@@ -68,6 +68,11 @@ export interface SinkSession {
    */
   readonly bytesOnly?: boolean;
   /**
+   * A further write to a destination follows while fewer messages than this are out; what comes beyond is gathered
+   * and goes together. Default 0: a write follows when the one before it is done.
+   */
+  readonly overlap?: number;
+  /**
    * Writes a batch. Settles each message `delivered` as the destination acknowledges it, and resolves when
    * all are either settled or refused for good. Rejects only for class system, and when the run is aborted.
    */

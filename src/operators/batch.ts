@@ -67,8 +67,8 @@ export const batchDefinition = defineOperator<BatchOptions<never>>({
     "is on its way at most `within` after its first message came. Messages for one destination stay in order. Nothing " +
     "is discarded: windows close when the input ends, when the topology drains, and, the oldest first, when credit " +
     "runs out while they hold it; when a lane's epoch ends they let go of its messages alone, which the broker hands " +
-    "out again. Every message waits up to `within`; without this step, those that gathered while the previous write " +
-    "was out go together, and none waits.",
+    "out again. Every message waits up to `within`; without this step, those that gathered while the sink was " +
+    "busy go together, and none waits.",
   schema,
   examples: [
     {

@@ -92,6 +92,7 @@ class HandSink {
   /** The decoded values, as it sees them. */
   readonly values: unknown[] = [];
   bytesOnly = false;
+  overlap = 0;
   readonly batches: Batch[] = [];
   readonly waiting: (() => void)[] = [];
   readonly destination: Destination = { name: "out" };
@@ -122,7 +123,7 @@ class HandSink {
       capabilities: { order: "always", batches: true },
       problems: [],
       targets: [name],
-      open: async () => ({ ...session, bytesOnly: this.bytesOnly }),
+      open: async () => ({ ...session, bytesOnly: this.bytesOnly, overlap: this.overlap }),
     };
   }
 
@@ -295,6 +296,31 @@ test("what gathers while a write is out goes together", async () => {
     [1, 2],
   );
 });
+
+for (const audit of [false, true]) {
+  const what = audit
+    ? "writes do not overlap where an event tells of each"
+    : "a write follows while fewer messages are out than may overlap";
+  test(what, async () => {
+    const { from, to, begin, run } = setup({ audit });
+    to[0]!.overlap = 3;
+    to[0]!.hold = true;
+    const running = begin();
+    await running.started;
+    for (const values of [["a"], ["b", "c"], ["d"], ["e"]]) {
+      from.offer(...values);
+      await run(1);
+    }
+    const lengths = () => to[0]!.batches.map((batch) => batch.length);
+    assert.deepEqual(lengths(), audit ? [1] : [1, 2]);
+    to[0]!.waiting.shift()!();
+    await run(1);
+    assert.deepEqual(lengths(), audit ? [1, 4] : [1, 2, 2]);
+    to[0]!.release();
+    await run(1);
+    assert.deepEqual(to[0]!.written, ["a", "b", "c", "d", "e"]);
+  });
+}
 
 const refused = (payload: string) => (given: string) =>
   given === payload

@@ -32,7 +32,7 @@ export interface SinkStageHooks {
 
 /**
  * The end of a path: hands batches to the sink session. Messages that come without a `batch` step are gathered
- * per destination: what comes while the previous write is out goes together, and nothing is delayed.
+ * per destination: what comes while as much is out as may overlap goes together, and nothing is delayed.
  *
  * With `stopAtFirst` they go one by one, as the {@link LaneGate} lets them.
  *
@@ -44,7 +44,9 @@ export class SinkStage {
   readonly #target: SinkTarget;
   readonly #hooks: SinkStageHooks;
   readonly #gathering = new Map<Destination, Batch[]>();
-  readonly #busy = new Set<Destination>();
+  /** Messages gathered, written and not yet done with; no entry for none. */
+  readonly #out = new Map<Destination, number>();
+  readonly #overlap: number;
   readonly #gate: LaneGate | undefined;
   #scheduled = false;
   #writing = 0;
@@ -55,6 +57,8 @@ export class SinkStage {
     this.#context = context;
     this.#target = target;
     this.#hooks = hooks;
+    // An event is written for every write: fewer, larger ones are wanted then.
+    this.#overlap = target.audit === undefined ? (target.session.overlap ?? 0) : 0;
     if (target.stopAtFirst) {
       this.#gate = new LaneGate(context.clock, {
         write: (chunk, index) => this.#writeOne(chunk, index),
@@ -129,23 +133,27 @@ export class SinkStage {
     this.#scheduled = true;
     this.#context.clock.defer(() => {
       this.#scheduled = false;
-      for (const destination of [...this.#gathering.keys()]) this.#writeNext(destination);
+      for (const destination of [...this.#gathering.keys()]) this.#writeGathered(destination);
     });
   }
 
-  #writeNext(destination: Destination): void {
-    if (this.#busy.has(destination)) return;
+  #writeGathered(destination: Destination): void {
     const queue = this.#gathering.get(destination);
-    const batch = queue?.shift();
-    if (batch === undefined) {
-      this.#gathering.delete(destination);
-      return;
+    if (queue === undefined) return;
+    while (queue.length > 0) {
+      const out = this.#out.get(destination) ?? 0;
+      if (out > 0 && out >= this.#overlap) return;
+      const batch = queue.shift()!;
+      const { length } = batch;
+      this.#out.set(destination, out + length);
+      this.#write(batch).then(() => {
+        const left = this.#out.get(destination)! - length;
+        if (left > 0) this.#out.set(destination, left);
+        else this.#out.delete(destination);
+        this.#writeGathered(destination);
+      });
     }
-    this.#busy.add(destination);
-    this.#write(batch).then(() => {
-      this.#busy.delete(destination);
-      this.#writeNext(destination);
-    });
+    this.#gathering.delete(destination);
   }
 
   async #write(batch: Batch): Promise<void> {

@@ -61,6 +61,7 @@ export async function openRabbitmqSink(
 
 class RabbitmqSinkSession implements SinkSession {
   readonly bytesOnly: boolean;
+  readonly overlap: number;
   /** Resolves once it can publish; rejects when it cannot at all. */
   readonly opened: Promise<void>;
   readonly #context: Context;
@@ -95,6 +96,7 @@ class RabbitmqSinkSession implements SinkSession {
     this.#setting = setting;
     this.#options = options;
     this.#limit = options.unconfirmed ?? 2_000;
+    this.overlap = this.#limit;
     this.#byteLimit = byteCount(options.unconfirmedBytes, 16 * 2 ** 20);
     this.#allowedBytes = byteCount(options.maxMessageBytes, 128 * 2 ** 20);
     this.#maxMessageBytes = this.#allowedBytes;
