@@ -18,7 +18,8 @@ import { dedup } from "./dedup.ts";
  *  2 a message comes out at most once, and never once its lane has ended;
  *  3 messages of one destination (with `per: "key"`, of one destination and key) come out in the order they came;
  *  4 nothing is kept at or beyond the deadline, `within` after its window's first message, nor after a flush;
- *  5 nothing comes out early: a window closes for its count, its bytes, `when`, its deadline, or because it was told to;
+ *  5 nothing comes out early: a window closes for its count, its bytes, `when`, its deadline, another's that is no more
+ *    than a tenth of `within` before its own, or because it was told to;
  *  6 what is kept is counted as held, lane by lane, and there is a window for it, and a timer while there is a window.
  *
  * And at the end everything of living lanes has come out.
@@ -94,11 +95,7 @@ class World {
         break;
       case "wait":
         clock.advance(step.ms);
-        for (const [name, [first]] of this.#model) {
-          if (first !== undefined && this.#openedAt(name) + this.#limits.within <= clock.now()) {
-            this.#model.delete(name);
-          }
-        }
+        this.#expire(clock.now());
         break;
       case "flush":
         this.bed.flush();
@@ -128,6 +125,22 @@ class World {
     }
     this.#collect();
     this.#check();
+  }
+
+  /** In the order of their deadlines: one that is over takes along those that are nearly. */
+  #expire(now: number): void {
+    const { within } = this.#limits;
+    const deadlines = [...this.#model.keys()]
+      .map((name) => ({ name, at: this.#openedAt(name) + within }))
+      .toSorted((a, b) => a.at - b.at);
+    let until = Number.NEGATIVE_INFINITY;
+    for (const { name, at } of deadlines) {
+      if (at > until) {
+        if (at > now) break;
+        until = at + within / 10;
+      }
+      this.#model.delete(name);
+    }
   }
 
   readonly #opened = new Map<string, number>();

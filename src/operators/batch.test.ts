@@ -134,6 +134,20 @@ describe("a window closes", () => {
     assert.equal(b.context.clock.pending, 0);
   });
 
+  test("along with another whose time is over, when a tenth of its own is left at most", () => {
+    const b = bed({ within: 50 });
+    for (const message of ["a1", "b1", "c1"]) {
+      send(b, [message]);
+      b.context.clock.advance(3);
+    }
+    b.context.clock.advance(41);
+    assert.deepEqual(batches(b), ["a: a1", "b: b1"]);
+    b.context.clock.advance(5);
+    assert.deepEqual(batches(b), []);
+    b.context.clock.advance(1);
+    assert.deepEqual(batches(b), ["c: c1"]);
+  });
+
   test("in its time on the monotonic clock, wherever the wall clock jumps", () => {
     const b = bed({ within: "50ms" });
     send(b, ["a1"]);
