@@ -29,7 +29,7 @@ export interface BatchOptions<T = unknown> {
   readonly bytes?: Size;
   /**
    * Longest time that a message waits for others, on the monotonic clock: the window closes so long after its
-   * first message came, however many follow.
+   * first message came, however many follow; with another whose time is over up to a tenth sooner.
    * @default "50ms"
    */
   readonly within?: Duration;

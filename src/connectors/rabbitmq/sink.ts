@@ -61,7 +61,6 @@ export async function openRabbitmqSink(
 
 class RabbitmqSinkSession implements SinkSession {
   readonly bytesOnly: boolean;
-  readonly overlap: number;
   /** Resolves once it can publish; rejects when it cannot at all. */
   readonly opened: Promise<void>;
   readonly #context: Context;
@@ -96,7 +95,6 @@ class RabbitmqSinkSession implements SinkSession {
     this.#setting = setting;
     this.#options = options;
     this.#limit = options.unconfirmed ?? 2_000;
-    this.overlap = this.#limit;
     this.#byteLimit = byteCount(options.unconfirmedBytes, 16 * 2 ** 20);
     this.#allowedBytes = byteCount(options.maxMessageBytes, 128 * 2 ** 20);
     this.#maxMessageBytes = this.#allowedBytes;
@@ -110,6 +108,10 @@ class RabbitmqSinkSession implements SinkSession {
     setting.link.acquire();
     this.#unwatch = setting.link.watchBlocked(() => this.#pump());
     this.#ended = this.#run();
+  }
+
+  get overlap(): number {
+    return this.#limit;
   }
 
   destinationOf(chunk: Chunk, index: number): Destination {

@@ -81,7 +81,7 @@ export class PublishFrames {
   #reserve(size: number): void {
     if (this.#bytes.length - this.#at >= size) return;
     this.#cut();
-    // Not out of Node's pool, which a message that waits for its socket would keep whole.
+    // Frames that wait for their socket keep a buffer whole. They fill it one after another, so little is kept in vain.
     this.#bytes = Buffer.allocUnsafeSlow(Math.max(size, typical));
     this.#from = 0;
     this.#at = 0;
